@@ -132,9 +132,9 @@ def widened(
         limit = most * 0.5 * (below + above)
         below = _added(below, np.minimum(below_by, limit))
         above = _added(above, np.minimum(above_by, limit))
-    moved = (below_by > 0) | (above_by > 0)
+    # An end that is not moved stays as it is, to the last digit.
     ends = law.moved(loss, -below), law.moved(loss, above)
-    return np.where(moved, ends[0], low), np.where(moved, ends[1], high)
+    return np.where(below_by > 0, ends[0], low), np.where(above_by > 0, ends[1], high)
 
 
 def _added(half: Array, extra: Array) -> Array:

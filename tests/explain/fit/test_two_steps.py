@@ -146,7 +146,7 @@ def test_the_command_forecasts_a_score_and_says_what_was_taken_for_what(table: P
     assert "coverage of arc_acc: on this table 90% forecasts held" in said
     payload = json.loads(predict(table, f"{words} --json").stdout)
     assert payload["task"]["law"] == "task-accuracy"
-    asked = {"task": "arc_acc", "task_loss": "arc_bpb", "law": "chinchilla", "bootstrap": 0}
+    asked: Any = {"task": "arc_acc", "task_loss": "arc_bpb", "law": "chinchilla", "bootstrap": 0}
     here: Any = llmscale.predict(table, params="7B", tokens=["140B", "1T"], **asked)
     for place, point in enumerate(payload["predictions"]):
         truth = ACCURACY.loss(CHINCHILLA.loss(point["params"], point["tokens"]))
@@ -157,7 +157,7 @@ def test_the_command_forecasts_a_score_and_says_what_was_taken_for_what(table: P
 
 
 def test_an_error_rate_has_its_own_law_and_a_budget_its_best_run(table: Path) -> None:
-    asked = {"task": "arc_err", "law": "chinchilla", "flops": 1e21, "bootstrap": 0}
+    asked: Any = {"task": "arc_err", "law": "chinchilla", "flops": 1e21, "bootstrap": 0}
     told: Any = llmscale.predict(table, **asked)
     payload = told.to_json()
     (point,) = payload["predictions"]
