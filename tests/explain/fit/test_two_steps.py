@@ -176,6 +176,26 @@ def test_percents_are_divided_by_100_which_is_said() -> None:
     assert "task-in-percent" in [note.code for note in percent.notes]
 
 
+def test_a_law_of_ones_own_may_be_the_second_step(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import dataclass\n"
+        "from llmscale import Law\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Straight(Law):\n"
+        "    a: float\n"
+        "    b: float\n"
+        '    inputs = ("task_loss",)\n'
+        "    plain = True\n\n"
+        "    def loss(self, task_loss):\n"
+        "        return self.a - self.b * task_loss\n"
+    )
+    table = runs(0.0)
+    line = table.assign(acc=0.9 - 0.2 * table["loss"])
+    found = two_steps(line, "acc", second=f"{path}:Straight", bootstrap=0, **PLAIN)
+    assert found.second.law.coefficients() == pytest.approx({"a": 0.9, "b": 0.2}, rel=1e-6)
+
+
 def test_a_score_that_is_no_share_is_said() -> None:
     line = runs(0.0, law=TaskError(0.7, 1.2, 1.0), name="err")
     told = two_steps(line, "err", bootstrap=0, **PLAIN).forecast(N=1e13, D=1e14)
