@@ -1,6 +1,7 @@
 """From size and tokens to a task: both steps come back, and what either does not know counts."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,8 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def predict(table: Path, words: str) -> Any:
-    arguments = ["predict", str(table), *words.split(), "--bootstrap", "40"]
+def predict(table: Path, words: str, refits: int = 40) -> Any:
+    arguments = ["predict", str(table), *words.split(), "--bootstrap", str(refits)]
     return CliRunner().invoke(app, arguments)
 
 
@@ -147,13 +148,15 @@ def test_the_command_forecasts_a_score_and_says_what_was_taken_for_what(table: P
     assert "arc_acc falls as the loss rises (rank correlation -" in said
     assert "loss = arc_bpb" in said
     assert "coverage of arc_acc: on this table 90% forecasts held" in said
-    payload = json.loads(predict(table, f"{words} --json").stdout)
+    low, high = map(float, re.findall(r"\[([\d.]+), ([\d.]+)\] \(90%\)", said)[0])
+    assert low < ACCURACY.loss(CHINCHILLA.loss(7e9, 1e12)) < high
+    payload = json.loads(predict(table, f"{words} --json", 0).stdout)
     assert payload["task"]["law"] == "task-accuracy"
     asked: Any = {"task": "arc_acc", "task_loss": "arc_bpb", "law": "chinchilla", "bootstrap": 0}
     here: Any = llmscale.predict(table, params="7B", tokens=["140B", "1T"], **asked)
     for place, point in enumerate(payload["predictions"]):
         truth = ACCURACY.loss(CHINCHILLA.loss(point["params"], point["tokens"]))
-        assert point["score_low"] < truth < point["score_high"]
+        assert point["score"] == pytest.approx(truth, abs=0.03)
         assert point["score"] == pytest.approx(here.score[place])
     assert "arc_acc" in here._repr_html_()
     assert str(here).count("arc_acc") == 2
