@@ -19,7 +19,8 @@ from llmscale.explain.fit.task_score import TASK_LOSS, Score, score_of
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast, amount
 from llmscale.explain.laws import LETTERS, Array, Law
-from llmscale.notes.predicting import TASK_NOT_A_SHARE
+from llmscale.explain.laws.task_accuracy import TaskAccuracy
+from llmscale.notes.predicting import TASK_BEFORE_HALFWAY, TASK_NOT_A_SHARE
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,20 @@ def with_score(first: Fit, score: Score, options: Options) -> TwoSteps:
     """Both steps, of which the first is fitted. The second minimises squares, as both papers do:
     scores have the errors of counts, and no long tails."""
     quick = replace(options, objective="squared", holdout="none", diagnostics=False)
-    return TwoSteps(first, fit_law(score.table, score.law, without_constraints(quick)), score)
+    second = fit_law(score.table, score.law, without_constraints(quick))
+    return TwoSteps(first, replace(second, notes=(*second.notes, *_halfway(second, score))), score)
+
+
+def _halfway(second: Fit, score: Score) -> tuple[Note, ...]:
+    """The note on a sigmoid of which the runs show only the lower half."""
+    law, lowest = second.law, float(second.inputs[0].min())
+    if not isinstance(law, TaskAccuracy) or lowest <= law.L_0:
+        return ()
+    said = (
+        f"no run is halfway from chance to the ceiling of {score.column}: that is at a loss of "
+        f"{law.L_0:.4g}, and the lowest is {lowest:.4g}; where it levels off is hardly known"
+    )
+    return (TASK_BEFORE_HALFWAY.note(said),)
 
 
 def _outside(law: Law, score: Any) -> tuple[Note, ...]:

@@ -182,6 +182,13 @@ def test_percents_are_divided_by_100_which_is_said() -> None:
     assert "task-in-percent" in [note.code for note in percent.notes]
 
 
+def test_a_sigmoid_of_which_only_the_lower_half_is_seen_is_said() -> None:
+    early = two_steps(runs(0.0, law=TaskAccuracy(0.7, 0.25, 5.0, 0.5)), "acc", bootstrap=0, **PLAIN)
+    assert "task-before-halfway" in [note.code for note in early.notes]
+    seen = two_steps(runs(0.0), "acc", bootstrap=0, **PLAIN)
+    assert "task-before-halfway" not in [note.code for note in seen.notes]
+
+
 def test_a_law_of_ones_own_may_be_the_second_step(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
