@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmscale.explain.fit.fits import Fits
     from llmscale.explain.fit.groups import Groups
     from llmscale.explain.fit.mixtures import BestMixture
+    from llmscale.explain.fit.two_steps import TaskForecast
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
@@ -74,6 +75,7 @@ _PLACES = {
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
+    "TaskForecast": "explain.fit.two_steps",
     "TrainedModel": "measure.trained.model",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
@@ -124,6 +126,7 @@ __all__ = [
     "RunTable",
     "SweepResult",
     "SweepStatus",
+    "TaskForecast",
     "TrainedModel",
     "TuneResult",
     "WorkError",

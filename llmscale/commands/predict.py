@@ -10,8 +10,11 @@ from llmscale.explain.api.settings import PredictSpec
 from llmscale.quantity import format_count
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.text import Text
 
+    from llmscale.explain.fit.two_steps import TaskForecast
     from llmscale.explain.forecast.curve_end import EndForecast
     from llmscale.explain.forecast.forecast import Forecast
 
@@ -35,6 +38,8 @@ def predict(
         output.print_json(found.to_json())
     elif settings["from_curve"]:
         _show_end(found)
+    elif settings["task"]:
+        _show_task(found)
     else:
         _show(found)
     output.warn_all(found.all_notes, every=notes)
@@ -59,30 +64,45 @@ def _show_end(found: "EndForecast") -> None:
         output.results.say("coverage:", "", found.coverage)
 
 
-def _show(found: "Forecast") -> None:
-    from llmscale.commands._fit_output import show_reading
-    from llmscale.explain.laws import LETTERS
+def _show_task(found: "TaskForecast") -> None:
+    """The score of a task, by way of the loss."""
+    output.results.say("forecast:", "bold", found.verdict, "bold")
+    for name, said in found.steps.said():
+        output.results.say(f"{name}:", "bold", said)
+    _show_choice(found.loss)
+    interval = f"{100 * found.level:g}% interval"
+    columns: list[str | Text] = [
+        *_letters(found.loss),
+        output.stacked("loss", interval),
+        output.stacked(found.metric, interval),
+        output.stacked("beyond", "the runs"),
+    ]
+    table = output.make_table(_heading(found.loss), *columns, left=0)
+    for place, row in enumerate(found.rows()):
+        loss = _with_ends(row["loss"], row["low"], row["high"])
+        score = _with_ends(row["score"], row["score_low"], row["score_high"])
+        table.add_row(*_asked(found.loss, place), loss, score, _beyond(row))
+    output.results.print(table)
+    if found.loss.coverage:
+        output.results.say("coverage of the loss:", "", found.loss.coverage)
+    if found.coverage:
+        output.results.say(f"coverage of {found.metric}:", "", found.coverage)
 
+
+def _show(found: "Forecast") -> None:
     assert found.fit is not None
     fit = found.fit
     output.results.say("forecast:", "bold", found.verdict, "bold")
     fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
-    if found.chosen:
-        output.results.say("law:", "", found.chosen.reason)
-        if found.chosen.spread_text:
-            output.results.say("", "", found.chosen.spread_text)
-        for law, reason in found.chosen.left_out:
-            output.results.say("left out:", "", f"{law} ({reason})")
-    show_reading(fit.origin, fit.law.inputs)
+    _show_choice(found)
     columns: list[str | Text] = [
-        *(LETTERS.get(name, name) for name in found.at),
+        *_letters(found),
         found.metric,
         output.stacked(f"{100 * found.level:g}% interval", "by noise alone"),
         output.stacked("beyond", "the runs"),
     ]
-    heading = "best of the budget" if found.optima else "forecast"
-    table = output.make_table(heading, *columns, left=0)
+    table = output.make_table(_heading(found), *columns, left=0)
     for place in range(len(found.rows())):
         table.add_row(*_cells(found, place))
     output.results.print(table)
@@ -92,14 +112,49 @@ def _show(found: "Forecast") -> None:
         output.results.say("coverage:", "", found.coverage)
 
 
+def _show_choice(found: "Forecast") -> None:
+    """Why this law, and which column became what."""
+    from llmscale.commands._fit_output import show_reading
+
+    assert found.fit is not None
+    if found.chosen:
+        output.results.say("law:", "", found.chosen.reason)
+        if found.chosen.spread_text:
+            output.results.say("", "", found.chosen.spread_text)
+        for law, reason in found.chosen.left_out:
+            output.results.say("left out:", "", f"{law} ({reason})")
+    show_reading(found.fit.origin, found.fit.law.inputs)
+
+
+def _heading(found: "Forecast") -> str:
+    return "best of the budget" if found.optima else "forecast"
+
+
+def _letters(found: "Forecast") -> list[str]:
+    from llmscale.explain.laws import LETTERS
+
+    return [LETTERS.get(name, name) for name in found.at]
+
+
 def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     """One point: what was asked for, the loss, both intervals, and how far it lies beyond."""
     row = found.rows()[place]
-    cells: list[str | Text] = [
-        output.stacked(cell, ends) if ends else cell for _, cell, ends in found.asked(place)
-    ]
     loss, low, high = row["loss"], row["low"], row["high"]
     wide = digits.ends(low, high, loss)
     plain = digits.ends(row["plain_low"], row["plain_high"], loss)
-    beyond = digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside"
-    return [*cells, digits.number(loss, low, high), output.stacked(wide, plain), beyond]
+    shown = digits.number(loss, low, high)
+    return [*_asked(found, place), shown, output.stacked(wide, plain), _beyond(row)]
+
+
+def _asked(found: "Forecast", place: int) -> "list[str | Text]":
+    """What was asked for at one point; of a budget, with the intervals of its best."""
+    return [output.stacked(cell, ends) if ends else cell for _, cell, ends in found.asked(place)]
+
+
+def _with_ends(value: float, low: float, high: float) -> "Text":
+    """A value above its interval."""
+    return output.stacked(digits.number(value, low, high), digits.ends(low, high, value))
+
+
+def _beyond(row: "Mapping[str, float]") -> str:
+    return digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside"

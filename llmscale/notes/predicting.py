@@ -45,6 +45,28 @@ FORECAST_ONE_SIDED = Kind(
     limit=1e-3,
     source="Dixon & Mood 1946",
 )
+TASK_IN_PERCENT = Kind(
+    "task-in-percent",
+    NEWS,
+    when="a task's score is above 1",
+    means="It was taken as percent and divided by 100: forecasts are shares, from 0 to 1.",
+    remedy="Nothing, or name another column.",
+)
+TASK_BEFORE_HALFWAY = Kind(
+    "task-before-halfway",
+    DOUBT,
+    when="no run is halfway from chance to the ceiling of its task",
+    means="Where the score levels off is the formula's guess. Simulated, 90% intervals 20% below "
+    "the lowest loss then held 70%.",
+    remedy="Evaluate larger runs, or forecast nearer to the runs.",
+)
+TASK_NOT_A_SHARE = Kind(
+    "task-not-a-share",
+    WRONG,
+    when="the law of a task's score gives one below 0 or above 1",
+    means="The law's formula does not hold there.",
+    remedy="Forecast nearer to the runs.",
+)
 KEPT_OPTIONS = Kind(
     "kept-options",
     NEWS,

@@ -38,6 +38,11 @@ def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> E
             "--from-curve forecasts the end of one run, at its own size and tokens",
             "leave --flops and inputs out",
         )
+    if spec.task is not None:
+        raise InputError(
+            "--from-curve forecasts the loss at the end of a run, and --task asks for a score",
+            "ask for the score at its --params and --tokens, without --from-curve",
+        )
     if spec.law == "all":
         raise InputError(
             "one law stands next to the curve, and all are asked for", "name one, or leave it out"

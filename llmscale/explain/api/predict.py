@@ -27,9 +27,11 @@ from llmscale.explain.api.settings import (
     options_given,
     reading_given,
 )
+from llmscale.explain.api.task import check_no_task, task_asked
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
+from llmscale.explain.fit.two_steps import TaskForecast, with_score
 from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.curve_end import EndForecast
@@ -52,10 +54,31 @@ def predict(
     tokens: Any = None,
     flops: Any = None,
     inputs: Mapping[str, Any] | None = None,
+    task: None = None,
+    task_loss: None = None,
+    task_law: None = None,
     law: LawName | None = None,
     refit: bool = False,
     **settings: Unpack[Given],
 ) -> EndForecast: ...
+
+
+@overload
+def predict(
+    source: Any = None,
+    *,
+    task: str,
+    params: Any = None,
+    tokens: Any = None,
+    flops: Any = None,
+    from_curve: None = None,
+    inputs: Mapping[str, Any] | None = None,
+    task_loss: str | None = None,
+    task_law: LawName | None = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    **settings: Unpack[Given],
+) -> TaskForecast: ...
 
 
 @overload
@@ -67,6 +90,9 @@ def predict(
     flops: Any = None,
     from_curve: None = None,
     inputs: Mapping[str, Any] | None = None,
+    task: None = None,
+    task_loss: None = None,
+    task_law: None = None,
     law: LawName | None = None,
     refit: bool = False,
     **settings: Unpack[Given],
@@ -83,6 +109,9 @@ def predict(
     flops: Any = None,
     from_curve: Path | str | None = None,
     inputs: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    task_loss: str | None = None,
+    task_law: LawName | None = None,
     law: LawName | None = None,
     refit: bool = False,
     **settings: Unpack[Given],
@@ -96,11 +125,16 @@ def predict(
     the budget: they are in `params` and `tokens` of what is returned. Without `law` that one is
     taken that erred least when it was fitted to the lower budgets of the table and asked for the
     higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
-    results folder or the log of any run, asks for the end of that run (EndForecast). `settings` are
-    those of docs/settings.md: how to read the table, and how to fit. Raises InputError."""
+    results folder or the log of any run, asks for the end of that run (EndForecast). `task` is a
+    column with the score of a task, which is forecast by way of the loss, or of the column
+    `task_loss` (TaskForecast). `settings` are those of docs/settings.md: how to read the table, and
+    how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
+    keywords |= {"task": task, "task_loss": task_loss, "task_law": task_law}
     keywords |= {"law": law, "refit": refit, "from_curve": from_curve, **settings}
     spec = asked_spec(PredictSpec, keywords)
+    if spec.task is None:
+        check_no_task(spec)
     if spec.from_curve is not None:
         return predict_end(source, spec, reading_given(settings))
     points = _points(spec)
@@ -111,8 +145,19 @@ def predict(
     laws = () if every else laws_of(spec.law)
     asked = Asked(source, laws, reading_given(settings), given, spec.refit)
     check_variable(asked.laws, given)
+    if spec.task is None:
+        return _forecast(asked, points, every=every)
+    asked, score = task_asked(asked, spec)
+    loss = _forecast(asked, points, every=every)
+    assert loss.fit is not None
+    options = Options(**{**given, "level": loss.level})
+    return with_score(loss.fit, score, options).after(loss)
+
+
+def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Forecast:
+    """The loss at points, or at the best ones of budgets."""
     fit, chosen = _fit_of(asked, points, every=every)
-    level = Options(level=given.get("level", fit.level)).level
+    level = Options(level=asked.options.get("level", fit.level)).level
     budgets = set(points) == {"flops"} and "flops" not in fit.law.inputs
     if budgets:
         return replace(_best_of(fit, points["flops"], level), chosen=chosen)

@@ -183,6 +183,26 @@ class PredictSpec(_OfRuns):
         group=FORECAST,
         metavar="RUN|FILE",
     )
+    task: str | None = setting(
+        None,
+        help="The column of a task's score, to forecast by the loss.",
+        group=FORECAST,
+        metavar="COLUMN",
+    )
+    task_loss: str | None = setting(
+        None,
+        help="The loss that tells the task's score, such as that of its right answers.",
+        usual="the table's loss",
+        group=FORECAST,
+        metavar="COLUMN",
+    )
+    task_law: str | type | None = setting(
+        None,
+        help="The law of the score in the loss: task-accuracy, task-error or ./mine.py:MyLaw.",
+        usual="by whether the score falls or rises with the loss",
+        group=FORECAST,
+        metavar="NAME",
+    )
     inputs: Mapping[str, Any] = setting(
         factory=dict, help="Other columns that the law takes, with their values."
     )

@@ -17,6 +17,9 @@ WORDS = {
 SAME = 0.01
 """Values of N, D or C within 1% of the smallest are one size or one budget."""
 
+MEASURED = ("task_loss",)
+"""Inputs that nobody chose: values near each other are no repeats, and none is a budget."""
+
 
 def levels(values: Array) -> NDArray[np.int_]:
     """For each value the index of its size or budget, smallest first; zeros are one level."""
@@ -52,7 +55,13 @@ def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
     """For each row its point: runs that differ only in seed, or steps of one run, share one."""
     if has_steps(frame):
         return np.asarray(pd.factorize(frame["run_id"])[0])
-    return distinct([levels(numbers(frame, name)) for name in inputs])
+    return distinct([_levels_of(name, numbers(frame, name)) for name in inputs])
+
+
+def _levels_of(name: str, values: Array) -> NDArray[np.int_]:
+    if name in MEASURED:
+        return np.unique(values, return_inverse=True)[1].reshape(-1)
+    return levels(values)
 
 
 def in_order(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from llmscale.errors import LlmscaleError, Note, counted, first_lines
 from llmscale.explain.estimation.anchor import nearness
 from llmscale.explain.estimation.bias import Bias, bias_of
-from llmscale.explain.estimation.levels import points
+from llmscale.explain.estimation.levels import MEASURED, points
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Tested
@@ -310,9 +310,9 @@ def check(fit: Fit) -> Backtest:
 
 
 def budgets(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
-    """For each run the index of its budget, lowest first: FLOPs, or the variable of a law in one.
-    Curves stay whole."""
-    name = inputs[0] if len(inputs) == 1 else "flops"
+    """For each run the index of its budget, lowest first: FLOPs, or the variable of a law in one
+    unless that was measured. Curves stay whole."""
+    name = inputs[0] if len(inputs) == 1 and inputs[0] not in MEASURED else "flops"
     values = frame[name]
     if "tokens" in inputs and "params" in inputs:
         values = 6.0 * frame["params"] * frame["tokens"]
@@ -331,9 +331,10 @@ def budgets(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
 def _origins(
     frame: pd.DataFrame, inputs: tuple[str, ...], budget: NDArray[np.int_], coefficients: int
 ) -> list[int]:
-    """Budgets after which enough points are known: one more than coefficients in one variable, else
-    twice as many."""
-    needed = coefficients + 1 if len(inputs) == 1 else 2 * coefficients
+    """Budgets after which enough points are known: one more than coefficients in one variable that
+    was chosen, else twice as many."""
+    one = len(inputs) == 1 and inputs[0] not in MEASURED
+    needed = coefficients + 1 if one else 2 * coefficients
     point = points(frame, inputs)
     return [
         origin

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def effective_experts(experts: Any, start: Any, most: Any) -> Any:
-    """E_hat of Clark et al. 2022, eq. 5: E between about `start`, for one expert, and `most`.
+    """E_hat of Clark et al. 2022: E between about `start`, for one expert, and `most`.
 
     1/E_hat = 1/(E - 1 + 1/(1/start - 1/most)) + 1/most."""
     # By numpy, for which start = most is no error but infinity.

@@ -86,10 +86,11 @@ def check(law: type[Law], path: str) -> None:
         raise
     except (Exception, SystemExit) as error:
         raise cannot_fit(law, error, path) from error
-    if not _positive_somewhere(law, path):
+    if not _holds_somewhere(law, path):
+        kind = "number" if law.plain else "positive number"
         raise InputError(
-            f"{_defined(law, path)}: the loss of {law.__name__} is not a positive number at any "
-            f"of {_TRIED} coefficients that were tried",
+            f"{_defined(law, path)}: the loss of {law.__name__} is not a {kind} at any of {_TRIED} "
+            "coefficients that were tried",
             "check the formula; coefficients that may be negative are named in `signed`, and "
             "where to look for others in `ranges`",
         )
@@ -152,9 +153,9 @@ def _check_uses_all(law: type[Law], inputs: Sequence[Array], path: str) -> None:
         )
 
 
-def _positive_somewhere(law: type[Law], path: str) -> bool:
-    """Whether the loss is positive at any plausible coefficients, for usual sizes and tokens.
-    Raises InputError if it is another one when it is asked for again."""
+def _holds_somewhere(law: type[Law], path: str) -> bool:
+    """Whether the loss is positive, or of a plain law a number, at any plausible coefficients, for
+    usual sizes and tokens. Raises InputError if it is another one when it is asked for again."""
     rng = np.random.default_rng(0)
     example = law(*[0.5] * len(law.coefficient_names()))
     runs = law.example_runs()
@@ -177,7 +178,7 @@ def _positive_somewhere(law: type[Law], path: str) -> bool:
             "question",
             "let it depend on nothing but its coefficients and inputs: no random numbers",
         )
-    return bool((np.isfinite(loss) & (loss > 0)).any())
+    return bool((np.isfinite(loss) & (law.plain | (loss > 0))).any())
 
 
 def _defined(law: type[Law], path: str) -> str:

@@ -11,7 +11,8 @@ from llmscale.explain.laws import Array, OneVariableLaw
 
 @dataclass(frozen=True)
 class Accuracy(OneVariableLaw):
-    """S(N) = low + gain/(1 + (m/N)^k)  (Owen 2024; Ruan et al. 2024, eq. 3).
+    """S(N) = low + gain/(1 + (m/N)^k)  (Owen 2024; Ruan et al. 2024, eq. 2,
+    in compute).
 
     low is what chance gives, low + gain the ceiling, m the size halfway. Residuals are differences
     of scores."""

@@ -13,10 +13,10 @@ from llmscale.explain.laws._experts import effective_experts
 @dataclass(frozen=True)
 class JointMoe(Law):
     """L(N, D, E_hat) = a E_hat^delta N^(alpha + gamma ln E_hat) + b E_hat^omega D^(beta + zeta ln
-    E_hat) + c  (Ludziejewski et al. 2025, eq. 5).
+    E_hat) + c  (Ludziejewski et al. 2025).
 
     N is the number of active parameters; E_hat is the number of experts M between E_start and E_max
-    (Clark et al. 2022, eq. 5). alpha and beta are negative."""
+    (their eq. 4, of Clark et al. 2022). alpha and beta are negative."""
 
     a: float
     b: float
@@ -34,7 +34,7 @@ class JointMoe(Law):
         "L = a E_hat^delta N^(alpha + gamma ln E_hat) + b E_hat^omega D^(beta + zeta ln E_hat) + c,"
         " 1/E_hat = 1/(M - 1 + 1/(1/E_start - 1/E_max)) + 1/E_max, M experts"
     )
-    source = "Ludziejewski et al. 2025, eq. 5"
+    source = "Ludziejewski et al. 2025"
     published = (35.91, 35.98, 1.364, -0.1889, -0.1775, 0.0098, -0.2285, 0.5529, -0.0259, 2.07, 290)
     inputs = ("params_active", "tokens", "n_experts")
     explained = ("arch", "architecture", "params_total")

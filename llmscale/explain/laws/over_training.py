@@ -10,7 +10,7 @@ from llmscale.explain.laws import Law
 
 @dataclass(frozen=True)
 class OverTraining(Law):
-    """L(C, M) = E + (a M^eta + b M^-eta) C^-eta, M = D/N, C = 6ND  (Gadre et al. 2024).
+    """L(C, M) = E + (a M^eta + b M^-eta) C^-eta, M = D/N, C = 6ND  (Gadre et al. 2024, eq. 4).
     It is Chinchilla's law with alpha = beta = 2 eta."""
 
     E: float
@@ -19,7 +19,7 @@ class OverTraining(Law):
     eta: float
 
     equation = "L = E + (a M^eta + b M^-eta) C^-eta, M = D/N, C = 6ND"
-    source = "Gadre et al. 2024"
+    source = "Gadre et al. 2024, eq. 4"
     published = (1.51, 141.0, 190.0, 0.121)
     inputs = ("params", "tokens")
     floor = "E"

@@ -12,10 +12,10 @@ from llmscale.explain.laws._experts import effective_experts
 
 @dataclass(frozen=True)
 class Routed(Law):
-    """log L = a log N + b log E_hat + c log N log E_hat + d, base 10  (Clark et al. 2022, eq. 7).
+    """log L = a log N + b log E_hat + c log N log E_hat + d, base 10  (Clark et al. 2022).
 
     N is the size of the dense model, M its number of experts (1 for the model itself); E_hat is M
-    between E_start and E_max (their eq. 5). Written so that the dense model has N^a 10^d."""
+    between E_start and E_max. Written so that the dense model has N^a 10^d."""
 
     a: float
     b: float
@@ -28,7 +28,7 @@ class Routed(Law):
         "L = 10^(a log10 N + b log10 E_hat + c log10 N log10 E_hat + d), "
         "1/E_hat = 1/(M - 1 + 1/(1/E_start - 1/E_max)) + 1/E_max, M experts"
     )
-    source = "Clark et al. 2022, eq. 7"
+    source = "Clark et al. 2022"
     published = (-0.082, -0.108, 0.009, 1.104, 1.847, 314.478)
     inputs = ("params", "n_experts")
     explained = ("arch", "architecture", "params_total", "params_active")

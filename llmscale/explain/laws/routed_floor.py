@@ -11,8 +11,8 @@ from llmscale.explain.laws._sum_of_powers import SumOfPowers
 
 @dataclass(frozen=True)
 class RoutedFloor(SumOfPowers):
-    """L(N, M) = E + A/(N^alpha M^beta), M experts  (the separable law of Clark et al. 2022, eq. 2,
-    with a floor).
+    """L(N, M) = E + A/(N^alpha M^beta), M experts  (the separable law of Clark et al. 2022 with a
+    floor).
 
     Experts are worth the same factor at every size: 10^beta times fewer excess nats for 10 times as
     many. Beyond the paper's range of sizes the floor forecasts better than its own curved law."""
@@ -23,7 +23,7 @@ class RoutedFloor(SumOfPowers):
     beta: float
 
     equation = "L = E + A/(N^alpha M^beta), M experts"
-    source = "Clark et al. 2022, eq. 2, with a floor"
+    source = "Clark et al. 2022, with a floor"
     published = (1.6, 43.0, 0.2, 0.075)
     inputs = ("params", "n_experts")
     explained = ("arch", "architecture", "params_total", "params_active")

@@ -14,7 +14,7 @@ from llmscale.explain.laws.chinchilla import Chinchilla
 
 @dataclass(frozen=True)
 class Skaling(Law):
-    """L(N, D) = E + (A/N^alpha + B/D^beta)^k  (arXiv 2608.07222).
+    """L(N, D) = E + (A/N^alpha + B/D^beta)^k  (Videau et al. 2026, arXiv 2608.07222).
 
     k = 1 is Chinchilla's law, and without E and with beta = 1 it is Kaplan's. With endless tokens
     the loss falls as N^-(k alpha), with endless size as D^-(k beta). The published coefficients
@@ -28,7 +28,7 @@ class Skaling(Law):
     k: float
 
     equation = "L = E + (A/N^alpha + B/D^beta)^k"
-    source = "arXiv 2608.07222 (2026)"
+    source = "Videau et al. 2026"
     published = (1.8172, 4800.0, 12000.0, 0.53, 0.51, 0.65)
     inputs = ("params", "tokens")
     floor = "E"

@@ -11,7 +11,7 @@ from llmscale.explain.laws import Array, Law, crossed
 
 @dataclass(frozen=True)
 class Sparsity(Law):
-    """L(S, N, D) = (a_S (1-S)^b_S + c_S) N^-b_N + (a_D/D)^b_D + c  (Frantar et al. 2024, eq. 3).
+    """L(S, N, D) = (a_S (1-S)^b_S + c_S) N^-b_N + (a_D/D)^b_D + c  (Frantar et al. 2024).
 
     N counts the weights that are not zero, or that work on a token, and 1 - S is their share of all
     weights. At equal N, sparser is better, down to c_S."""
@@ -25,7 +25,7 @@ class Sparsity(Law):
     c: float
 
     equation = "L = (a_S (1-S)^b_S + c_S)/N^b_N + (a_D/D)^b_D + c, S sparsity"
-    source = "Frantar et al. 2024, eq. 3"
+    source = "Frantar et al. 2024"
     published = (16.8, 0.722, 45.0, 0.245, 6.9e8, 0.203, 0.651)
     inputs = ("sparsity", "params", "tokens")
     may_be_zero = ("sparsity",)

@@ -13,7 +13,8 @@ from llmscale.explain.laws import Array, Law
 
 @dataclass(frozen=True)
 class TaskAccuracy(Law):
-    """Acc(L) = b + a/(1 + exp(k (L - L_0)))  (Bhagia et al. 2024, eq. 3, with k > 0).
+    """Acc(L) = b + a/(1 + exp(k (L - L_0)))  (Bhagia et al. 2024, eq. 2, with -k for
+    k, so that k > 0).
 
     L, the column `task_loss`, is the loss of the right answers; b is what chance gives, a + b the
     ceiling. Residuals are differences of accuracies."""
@@ -24,7 +25,7 @@ class TaskAccuracy(Law):
     L_0: float
 
     equation = "S = b + a/(1 + exp(k (task_loss - L_0)))"
-    source = "Bhagia et al. 2024, eq. 3"
+    source = "Bhagia et al. 2024, eq. 2"
     published = (0.7, 0.25, 5.0, 0.9)
     inputs = ("task_loss",)
     metric = "accuracy"

@@ -20,7 +20,7 @@ class TaskError(Law):
     k: float
     gamma: float
 
-    equation = "L = epsilon - k exp(-gamma task_loss)"
+    equation = "S = epsilon - k exp(-gamma task_loss)"
     source = "Gadre et al. 2024, eq. 5"
     published = (0.85, 2.08, 0.756)
     inputs = ("task_loss",)

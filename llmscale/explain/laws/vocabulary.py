@@ -11,7 +11,7 @@ from llmscale.explain.laws import Array, Law, crossed
 
 @dataclass(frozen=True)
 class Vocabulary(Law):
-    """L_u = -E + A_1/N^alpha_1 + A_2/V^alpha_2 + B/H^beta  (Tao et al. 2024, approach 3).
+    """L_u = -E + A_1/N^alpha_1 + A_2/V^alpha_2 + B/H^beta  (Tao et al. 2024, eq. 8, approach 3).
 
     L_u is the loss less that of a model of token frequencies, in nats, and negative for any good
     model; so residuals are differences of losses. N is the parameters without the vocabulary's, V
@@ -28,7 +28,7 @@ class Vocabulary(Law):
     beta: float
 
     equation = "L = -E + A_1/N^alpha_1 + A_2/V^alpha_2 + B/H^beta, V vocabulary, H characters"
-    source = "Tao et al. 2024"
+    source = "Tao et al. 2024, eq. 8"
     published = (5.8, 80.0, 1.7, 5800.0, 0.32, 0.3, 0.37)
     inputs = ("params_non_embedding", "vocab_size", "characters")
     exponents = ("alpha_1", "beta")

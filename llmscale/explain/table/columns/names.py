@@ -131,6 +131,8 @@ _LOSS_UNITS = {
     "bpb": "bits_per_byte",
     "bpc": "bits_per_byte",
 }
+_ONLY_OF_LOSSES = {"nats", "nat", "ppl", "perplexity", "bpb", "bpc"}
+"""Units that no score has, as `8 bits` may be of one that was quantized."""
 _LOGS = {"log10": "log10", "lg": "log10", "log2": "log2", "ln": "ln", "log": "log"}
 _COUNTS_OF = spellings(
     "params tokens params_non_embedding params_total params_active unique_tokens"
@@ -280,6 +282,8 @@ def is_training(name: str) -> bool:
 def rises(name: str) -> bool:
     """Whether a name is that of a metric that rises as models improve, such as an accuracy."""
     words = set(words_of(name))
+    if words & _ONLY_OF_LOSSES or {"bits", "per"} <= words:
+        return False  # arc_easy_bpb is the loss of the answers
     return bool(words & set(_RISING)) or {"exact", "match"} <= words
 
 
