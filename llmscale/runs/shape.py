@@ -280,7 +280,10 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
     edges = [0.0, *(math.sqrt(low * high) for low, high in itertools.pairwise(counts)), math.inf]
     ladder = []
     for shape, low, high in zip(usual, edges[:-1], edges[1:], strict=True):
-        granule = _granule(shape.d_model) if shape.d_model >= 512 else of_tiny
+        granule = of_tiny
+        if shape.d_model >= 512:
+            # With several experts a token each step of d_ff counts several times.
+            granule = max(_granule(shape.d_model) // shape.experts_per_token, _LEAST_GRANULE)
         least, most = (0.7, 1.3) if shape.d_model >= 64 else (0.4, 1.5)
         every = range(granule, 2 * shape.d_ff, granule)
         widths = [d_ff for d_ff in every if least < d_ff / shape.d_ff < most]
@@ -318,6 +321,10 @@ def _usual_depth(d_model: int) -> float:
         if d_model <= d1:
             return l0 * (l1 / l0) ** (math.log(d_model / d0) / math.log(d1 / d0))
     raise AssertionError(f"no depth for width {d_model}")
+
+
+_LEAST_GRANULE = 16
+"""Of d_ff in wide models: what tensor cores multiply at once."""
 
 
 def _granule(d_model: int) -> int:

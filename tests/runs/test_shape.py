@@ -24,6 +24,7 @@ def shape(size: str, arch: str = "llama") -> Shape:
 @settings(max_examples=25)
 @given(SIZES, st.sampled_from(ARCHITECTURES.names))
 @example(SMALLEST, "moe")
+@example(37_855_152, "moe")
 def test_a_size_gives_the_count_it_names(size: int, arch: str) -> None:
     found = shape(str(size), arch)
     tolerance = 0.03 if size >= 1_000_000 else 0.08
