@@ -76,3 +76,15 @@ def test_wrong_input_is_one_sentence(
     assert result.exit_code == 2
     assert result.stdout == ""
     assert sentence in result.stderr.replace("\n", " ")
+
+
+def test_runs_of_one_ratio_are_asked_for_one_of_size_and_tokens(table: Path) -> None:
+    runs = pd.read_csv(table)
+    runs["tokens"] = 20 * runs["params"]
+    runs.drop_duplicates("params").to_csv(table, index=False)
+    refused = run(table, "-N", "10B", "-D", "200B")
+    assert refused.exit_code == 2
+    said = refused.stderr.replace("\n", " ")
+    assert "every run has 20 tokens a parameter" in said
+    assert "give --params only" in said
+    assert run(table, "-N", "10B").exit_code == 0

@@ -11,7 +11,12 @@ from llmscale.explain import digits
 from llmscale.explain.api.fitted import Asked, fits_of
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, with_coefficients
-from llmscale.explain.estimation.suitability import default_laws, inputs_of, no_chinchilla
+from llmscale.explain.estimation.suitability import (
+    default_laws,
+    default_variable,
+    inputs_of,
+    no_chinchilla,
+)
 from llmscale.explain.fit.backtest import REFITS, Backtest, backtest
 from llmscale.explain.fit.choice import CANDIDATES, as_good, judged
 from llmscale.explain.fit.parametric import bare_fit
@@ -28,8 +33,8 @@ not forecast with if another one can be."""
 
 def best_fit(
     asked: Asked, runs: RunTable, points: Mapping[str, Array], *, every: bool
-) -> tuple[Fit, Chosen | None]:
-    """The fit of the law that forecasts best, and why; the reason is None if only one law suits.
+) -> tuple[Fit, Chosen]:
+    """The fit of the law that forecasts best, and why; `points` are budgets, or of two columns.
     `every` tries all laws in N and D, not only the usual ones. Raises InputError."""
     options = Options(**{"holdout": "none", **asked.options})
     several = "variable" not in asked.options and default_laws(runs)[0] == "chinchilla"
@@ -39,9 +44,7 @@ def best_fit(
                 "laws are compared by forecasts in N and D, and these runs tell no law in both",
                 "name one law, or leave --law out",
             )
-        if set(points) == {"flops"}:
-            raise _no_split(runs)
-        return fits_of(asked, runs, first=True, holdout="none")[0], None
+        raise _no_law_of_two(asked, runs, points)
     fits, tests, left_out = _tried(_candidates(every), runs, options)
     at = {law: _asked_of(fit, points) for law, fit in fits.items()}
     for law, (loss, _) in at.items():
@@ -107,18 +110,21 @@ def _no_interval(fit: Fit, points: Mapping[str, Array]) -> str | None:
     return None
 
 
-def _no_split(runs: RunTable) -> InputError:
-    """Why these runs do not say how to split a budget."""
+def _no_law_of_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> InputError:
+    """Why these runs do not tell what is asked, which takes a law in N and D."""
+    what, instead = "how to split a budget", ""
+    if set(points) != {"flops"}:
+        variable = default_variable(runs, asked.options.get("variable", "params"))
+        what, instead = "a forecast at N and D", f"give --{variable} only; or "
     reason = no_chinchilla(runs.frame)
     if reason is None:
         return InputError(
-            "a budget is split by a law in N and D, not by one in a single variable",
+            f"{what} takes a law in N and D, not one in a single variable",
             "leave --variable out, or name a law: --law chinchilla",
         )
     return InputError(
-        f"how to split a budget takes a law in N and D, which these runs do not tell: "
-        f"{reason.problem}",
-        reason.fix,
+        f"{what} takes a law in N and D, which these runs do not tell: {reason.problem}",
+        f"{instead}{reason.fix}",
     )
 
 
