@@ -7,11 +7,11 @@ budget, 1/(1 + (excess/3%)²), and along the frontier the more the larger it is.
 budgets cannot tell is filled in from published laws, as wide priors on exponents and on the floor's
 share of the loss. The shape is the most probable one. The frontier is the mean of the posterior, as
 curves: of coefficients that runs cannot tell apart the most probable ones are often at one end.
-Noise is the typical residual of the runs that count, and beyond it residuals count as in Huber's
-loss.
+Noise is the typical residual of the runs that count (anchor_noise.py), and runs that are far off
+the law count less and less: one bad run carries no forecast.
 
-The refits are draws from the posterior: of the frontier on a grid, of the shape from its
-curvature."""
+The refits are draws from the posterior: of the shape from its curvature, and of the frontier on a
+grid, moved as each shape brings the runs to the best of their budgets."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.explain.estimation.anchor_frontier import Frontier
+from llmscale.explain.estimation.anchor_noise import LEAST_NOISE, Noise, noise_of
 from llmscale.explain.estimation.anchor_prior import PUBLISHED, Prior
 from llmscale.explain.estimation.anchor_shape import Shape
 from llmscale.explain.laws import Array
@@ -28,12 +29,12 @@ NEAR = 0.03
 """Runs with a loss this share above the best of their budget count half."""
 LATER = 0.5
 """Along the frontier runs count as C^0.5."""
-LEAST_NOISE = 1e-4
-"""Residuals below this share of the loss are rounding."""
 _LEAST_OFF, _LARGEST_OFF = 0.1, 0.5
 _MOST_ROWS, _MOST_ON_GRID = 3000, 600
 """Of more rows as many are taken, evenly spread, for the shape and for the frontier: beyond, the
 posterior is narrow anyhow."""
+_CLIPPED = 0.72
+"""Root mean square of what is left of normal noise if larger values are cut to its deviation."""
 _PASSES, _PASSES_WITH_POWER = 3, 2
 """How often weights and noise are found again, with k = 1 and then with k free."""
 
@@ -77,54 +78,47 @@ def fit_anchor(
     shape = Shape(np.log(N), np.log(D), np.log(loss), prior)
     log_C = np.log(6.0) + shape.log_N + shape.log_D
     theta = shape.theta(start)
-    near, scale = weight, LEAST_NOISE
+    independent = min(runs / len(loss), 1.0)
+    near, noise = weight, Noise(LEAST_NOISE, 1.0)
     for free_power in (False,) * _PASSES + (True,) * _PASSES_WITH_POWER:
         excess = np.maximum(shape.value(theta) - shape.at_best(theta, log_C), 0.0)
         near = weight * nearness(excess)
-        scale = _typical(shape.log_loss - shape.value(theta), near)
-        theta = shape.most_probable(theta, near, scale, free_power=free_power)
-    brought = shape.log_loss - shape.value(theta) + shape.at_best(theta, log_C)
+        left = shape.log_loss - shape.value(theta)
+        told = shape.told(theta, near * independent, noise.scale)
+        noise = noise_of(left, near, independent, told)
+        theta = shape.most_probable(theta, near, noise.scale, free_power=free_power)
+    brought = shape.brought(theta, log_C)
     later = near * np.exp(LATER * (log_C - log_C.max()))
-    independent = min(runs / len(loss), 1.0)
     some = np.arange(len(loss))
     if len(loss) > _MOST_ON_GRID:
         some = np.linspace(0, len(loss) - 1, _MOST_ON_GRID).astype(int)
         independent *= len(loss) / _MOST_ON_GRID
     on_grid = (log_C[some], brought[some], later[some])
-    frontier = Frontier(*on_grid, scale, float(loss.min()), prior, independent)
+    frontier = Frontier(*on_grid, noise, prior, independent)
 
     rng = np.random.default_rng(seed)
-    best = _coefficients(
-        frontier.expected()[None], frontier.largest, shape.coefficients(theta[None])
-    )[0]
-    drawn = np.empty((0, len(best)))
-    noise = np.empty(0)
+    best = frontier.expected()
+    law = _laws(best[None], frontier.largest, shape.coefficients(theta[None]))[0]
+    drawn = np.empty((0, len(law)))
+    residuals = np.empty(0)
     if draws:
-        thetas = shape.draws(theta, near * independent, scale, draws, rng)
-        drawn = _coefficients(
-            frontier.draws(draws, rng), frontier.largest, shape.coefficients(thetas)
-        )
-        noise = _noise(shape.log_loss - shape.value(theta), near, draws, rng)
-    law = Anchored(*best.tolist())
-    return Anchor(law, drawn, noise, scale, _off(law.excess(N, D), law.loss(N, D) / loss))
+        thetas = shape.draws(theta, near * independent, noise, draws, rng)
+        moved = np.array([shape.brought(one, log_C)[some] for one in thetas]) - brought[some]
+        frontiers = frontier.moved(frontier.draws(draws, rng), best, moved)
+        drawn = _laws(frontiers, frontier.largest, shape.coefficients(thetas))
+        residuals = _residuals(shape.log_loss - shape.value(theta), near, noise.scale, draws, rng)
+    found = Anchored(*law.tolist())
+    off = _off(found.excess(N, D), found.loss(N, D) / loss)
+    return Anchor(found, drawn, residuals, noise.scale, off)
 
 
-def _coefficients(frontier_B3: Array, largest: float, shape_B5: Array) -> Array:
+def _laws(frontier_B3: Array, largest: float, shape_B5: Array) -> Array:
     """E, A, gamma, N_S, D_S, alpha, beta, k of every row: (B, 8)."""
     level, share, gamma = frontier_B3.T
     with np.errstate(over="ignore"):
         E = np.exp(level) * share
         A = np.exp(level + np.log(1.0 - share) + gamma * largest)
     return np.column_stack([E, A, gamma, shape_B5])
-
-
-def _typical(residual: Array, weight: Array) -> float:
-    """A standard deviation from the weighted median of |residual|."""
-    size = np.abs(residual)
-    order = np.argsort(size, kind="stable")
-    reached = np.cumsum(weight[order])
-    middle = size[order][np.searchsorted(reached, 0.5 * reached[-1])]
-    return max(1.4826 * float(middle), LEAST_NOISE)
 
 
 def _off(excess: Array, ratio: Array) -> float:
@@ -136,6 +130,11 @@ def _off(excess: Array, ratio: Array) -> float:
     return float(np.clip(np.sqrt(np.mean(share**2)), _LEAST_OFF, _LARGEST_OFF))
 
 
-def _noise(residual: Array, weight: Array, count: int, rng: np.random.Generator) -> Array:
-    """One residual a draw, those of runs that count more being drawn more often."""
-    return np.asarray(rng.choice(residual, size=count, p=weight / weight.sum()))
+def _residuals(
+    residual: Array, weight: Array, scale: float, count: int, rng: np.random.Generator
+) -> Array:
+    """One residual a draw, those of runs that count more being drawn more often, as large as the
+    noise is."""
+    typical = np.sqrt((weight * np.minimum(residual**2, scale**2)).sum() / weight.sum())
+    drawn = rng.choice(residual, size=count, p=weight / weight.sum())
+    return np.asarray(drawn * max(_CLIPPED * scale / max(float(typical), LEAST_NOISE), 1.0))

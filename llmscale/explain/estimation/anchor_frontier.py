@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import least_squares
 
+from llmscale.explain.estimation.anchor_noise import Noise, counting, improbable
 from llmscale.explain.estimation.anchor_prior import Prior
 from llmscale.explain.laws import Array
 
@@ -22,6 +23,7 @@ _ZOOMS = 4
 _AHEAD = math.log(100.0)
 """How far beyond the runs, in ln C, the frontier is that of the posterior."""
 _CURVE_POINTS = 24
+_COEFFICIENTS, _LEVELLED = 3, 4
 
 
 class Frontier:
@@ -33,14 +35,14 @@ class Frontier:
         log_C: Array,
         log_loss: Array,
         weight: Array,
-        scale: float,
-        lowest: float,
+        noise: Noise,
         prior: Prior,
         independent: float,
     ) -> None:
         self.largest = float(log_C.max())
         self.x, self.log_loss, self.weight = log_C - self.largest, log_loss, weight
-        self.scale, self.lowest, self.prior, self.independent = scale, lowest, prior, independent
+        self.noise, self.scale = noise, noise.scale
+        self.prior, self.independent = prior, independent
 
     def expected(self) -> Array:
         """(level, share, gamma) of the frontier that is nearest to the mean of ln L over the
@@ -68,7 +70,27 @@ class Frontier:
         share = np.clip(drawn[:, 1] + _jitter(axes[1], count, rng), 0.0, _LARGEST_SHARE)
         level = self._levels(np.exp(-gamma[:, None] * self.x), share)[0]
         total = max(float(self.weight.sum()) * self.independent, 1.0)
-        level = level + self.scale / np.sqrt(total) * rng.standard_normal(count)
+        spread = self.scale / np.sqrt(total) * self.noise.factors(count, rng)
+        level = level + spread * rng.standard_normal(count)
+        return np.stack([level, share, gamma], axis=1)
+
+    def moved(self, drawn_B3: Array, best: Array, change_BR: Array) -> Array:
+        """Draws of the frontier, each of runs whose best losses lie by `change` (in ln L) elsewhere
+        than they were taken to, to first order."""
+        level, share, gamma = best
+        falling = np.exp(-gamma * self.x)
+        loss = share + (1.0 - share) * falling
+        slope = (1.0 - falling) / loss, -(1.0 - share) * self.x * falling / loss
+        slope_R3 = np.stack([np.ones_like(loss), *slope], axis=1)
+        off = (self.log_loss - _curves(best[None], self.x)[0]) / self.scale
+        weight = self.independent * self.weight * counting(off) / self.scale**2
+        prior = 0.0, self.prior.floor_spread, gamma * self.prior.frontier_spread
+        known = np.diag([0.0, *(spread**-2 for spread in prior[1:])])
+        precision = (weight[:, None] * slope_R3).T @ slope_R3 + known
+        shift = np.linalg.solve(precision, (weight[:, None] * slope_R3).T @ change_BR.T).T
+        level, share, gamma = (drawn_B3 + shift).T
+        share = np.clip(share, 0.0, _LARGEST_SHARE)
+        gamma = np.clip(gamma, _EXPONENTS[0] / 2, 2 * _EXPONENTS[-1])
         return np.stack([level, share, gamma], axis=1)
 
     @cached_property
@@ -100,20 +122,21 @@ class Frontier:
         prior = self.prior
         slow = (np.log(gamma) - np.log(prior.frontier)) / prior.frontier_spread
         low = (share - prior.floor) / prior.floor_spread
-        cost = self.independent * misfit + 0.5 * (slow**2 + low**2)
+        # The noise is known from so many degrees of freedom only: Student's t of the misfit.
+        degrees, more = self.noise.degrees, self.independent * (misfit - misfit.min())
+        by_runs = 0.5 * (degrees + _COEFFICIENTS) * np.log1p(2.0 * more / degrees)
+        cost = by_runs + 0.5 * (slow**2 + low**2)
         return np.stack([level, share, gamma], axis=1), cost
 
     def _levels(self, falling_GR: Array, share: Array) -> tuple[Array, Array]:
         """The robust level at each share and (C/largest)^-gamma of the runs, and how far the runs
-        are off it: Huber's loss in units of the noise, summed (G,)."""
+        are improbable there (G,)."""
         apart = self.log_loss - np.log(share[:, None] + (1 - share)[:, None] * falling_GR)
         level = (apart * self.weight).sum(axis=1) / self.weight.sum()
-        for _ in range(3):
-            miss = np.abs(apart - level[:, None]) / self.scale
-            robust = self.weight / np.maximum(miss, 1.0)
+        for _ in range(_LEVELLED):
+            robust = self.weight * counting((apart - level[:, None]) / self.scale)
             level = (apart * robust).sum(axis=1) / robust.sum(axis=1)
-        miss = np.abs(apart - level[:, None]) / self.scale
-        rho = np.where(miss < 1.0, 0.5 * miss**2, miss - 0.5)
+        rho = improbable((apart - level[:, None]) / self.scale)
         return level, (rho * self.weight).sum(axis=1)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.optimize import least_squares
 
+from llmscale.explain.estimation.anchor_noise import Noise, counting, improbable
 from llmscale.explain.estimation.anchor_prior import Prior
 from llmscale.explain.laws import Array
 from llmscale.explain.laws.anchored import best_size
@@ -47,13 +48,16 @@ class Shape:
 
         def residuals(part: Array) -> Array:
             miss = (self.value(whole(part)) - self.log_loss) / scale
-            return np.concatenate([root * _huber_root(miss), self._misses(whole(part))])
+            off = np.sign(miss) * np.sqrt(2.0 * improbable(miss))
+            return np.concatenate([root * off, self._misses(whole(part))])
 
         def jacobian(part: Array) -> Array:
             value, slope = self._slope(whole(part))
             miss = (value - self.log_loss) / scale
-            # d sqrt(2|r| - 1) / dr beyond 1.
-            steep = root / np.sqrt(np.maximum(2.0 * np.abs(miss) - 1.0, 1.0)) / scale
+            # d sqrt(2 rho)/dr = r counting(r)/sqrt(2 rho), 1 at r = 0.
+            off = np.sqrt(2.0 * improbable(miss))
+            rate = np.abs(miss) * counting(miss)
+            steep = root * np.divide(rate, off, out=np.ones_like(off), where=off > 1e-8) / scale
             return np.vstack([steep[:, None] * slope, self._prior_slope(whole(part))])[:, :free]
 
         with np.errstate(all="ignore"):
@@ -63,16 +67,30 @@ class Shape:
         return whole(found.x)
 
     def draws(
-        self, theta: Array, weight: Array, scale: float, count: int, rng: np.random.Generator
+        self, theta: Array, weight: Array, noise: Noise, count: int, rng: np.random.Generator
     ) -> Array:
-        """Normal about theta, with the curvature of the posterior: (count, 6)."""
-        value, slope = self._slope(theta)
-        inside = weight / np.maximum(np.abs(value - self.log_loss) / scale, 1.0)
-        prior = self._prior_slope(theta)
-        precision = (inside[:, None] * slope).T @ slope / scale**2 + prior.T @ prior
-        values, vectors = np.linalg.eigh(precision)
+        """About theta, with the curvature of the posterior, as wide as the noise may be: (count, 6)."""
+        by_runs, by_prior = self._precision(theta, weight, noise.scale)
+        drawn = rng.standard_normal((count, len(theta)))
+        values, vectors = np.linalg.eigh(by_runs + by_prior)
         spread = vectors / np.sqrt(np.maximum(values, 1e-6 * values.max()))
-        return np.asarray(theta + rng.standard_normal((count, len(theta))) @ spread.T)
+        return np.asarray(theta + noise.factors(count, rng)[:, None] * (drawn @ spread.T))
+
+    def told(self, theta: Array, weight: Array, scale: float) -> float:
+        """How many coefficients the runs tell, and not the prior."""
+        by_runs, by_prior = self._precision(theta, weight, scale)
+        return float(np.trace(np.linalg.solve(by_runs + by_prior, by_runs)))
+
+    def brought(self, theta: Array, log_C: Array) -> Array:
+        """ln of the loss that each run would have had at the best of its budget."""
+        return self.log_loss - self.value(theta) + self.at_best(theta, log_C)
+
+    def _precision(self, theta: Array, weight: Array, scale: float) -> tuple[Array, Array]:
+        """What the runs know of theta, and what the prior knows."""
+        value, slope = self._slope(theta)
+        inside = weight * counting((value - self.log_loss) / scale)
+        prior = self._prior_slope(theta)
+        return (inside[:, None] * slope).T @ slope / scale**2, prior.T @ prior
 
     def coefficients(self, theta_B6: Array) -> Array:
         """N_S, D_S, alpha, beta and k, with the floor as the unit: (B, 5)."""
@@ -131,9 +149,3 @@ class Shape:
         slope[4, 5] = 1.0 / prior.power_spread
         slope[5, 1], slope[5, 2] = 1.0 / prior.balance_spread, -1.0 / prior.balance_spread
         return slope
-
-
-def _huber_root(miss: Array) -> Array:
-    """Whose square is twice Huber's loss."""
-    size = np.abs(miss)
-    return np.where(size < 1.0, miss, np.sign(miss) * np.sqrt(np.maximum(2.0 * size - 1.0, 0.0)))

@@ -163,7 +163,7 @@ def test_coefficients_that_the_runs_do_not_tell_are_said() -> None:
     few = isoflops(np.geomspace(1e18, 1e19, 3), noise=0.02).iloc[::2]
     notes = fit_law(few, "anchored", bootstrap=50, diagnostics=False).notes
     said = " ".join(note.message for note in notes if note.code == "flat-direction")
-    assert "alpha and beta are about what published laws have" in said
+    assert "alpha, beta and k are about what published laws have" in said
     fit = fit_law(FLAGSHIP, "anchored", bootstrap=50, diagnostics=False)
     assert fit.untold == ("N_S", "D_S")
     assert fit.ends("N_S") == "not told by the runs"
@@ -181,3 +181,32 @@ def test_every_law_is_tried_if_all_are_asked_for() -> None:
     fit = fit_law(runs, "chinchilla", bootstrap=50)
     with pytest.raises(InputError, match="a fit is of one law"):
         llmscale.predict(fit, flops=1e21, law="all")
+
+
+def grid(rng: np.random.Generator) -> pd.DataFrame:
+    """Five sizes by five amounts of tokens, with 0.2% of noise."""
+    sizes, tokens = np.meshgrid(np.logspace(7, 9, 5), np.logspace(8.5, 10.5, 5))
+    N, D = sizes.ravel(), tokens.ravel()
+    loss = (1.8 + 400 / N**0.34 + 1800 / D**0.36) * np.exp(0.002 * rng.standard_normal(25))
+    return pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+
+
+def test_seven_runs_off_the_optimum_leave_the_loss_and_the_best_size_wide_open() -> None:
+    C, held = 1e21, 0
+    N = np.geomspace(1e8, 1e11, 4001)
+    losses = 1.8 + 400 / N**0.34 + 1800 / (C / 6 / N) ** 0.36
+    best = int(np.argmin(losses))
+    for seed in range(8):
+        few = grid(np.random.default_rng(seed)).iloc[[0, 4, 12, 20, 24, 7, 17]]
+        found = llmscale.predict(few, flops=C, law="anchored", bootstrap=100)
+        row, size = found.rows()[0], found.optima[0].intervals["params"]
+        held += row["low"] <= losses[best] <= row["high"] and size[0] <= N[best] <= size[1]
+    assert held >= 7
+
+
+def test_one_bad_run_at_the_largest_budget_carries_no_forecast() -> None:
+    runs = grid(np.random.default_rng(0))
+    runs.loc[runs.index[-1], "loss"] *= 1.1
+    found = llmscale.predict(runs, flops=1e22, law="anchored", bootstrap=100).rows()[0]
+    assert found["loss"] == pytest.approx(2.123, rel=0.03)
+    assert found["low"] < 2.123 < found["high"]
