@@ -69,7 +69,8 @@ class Shape:
     def draws(
         self, theta: Array, weight: Array, noise: Noise, count: int, rng: np.random.Generator
     ) -> Array:
-        """About theta, with the curvature of the posterior, as wide as the noise may be: (count, 6)."""
+        """About theta, as the curvature of the posterior and what is known of the noise have it:
+        (count, 6)."""
         by_runs, by_prior = self._precision(theta, weight, noise.scale)
         drawn = rng.standard_normal((count, len(theta)))
         values, vectors = np.linalg.eigh(by_runs + by_prior)
