@@ -151,16 +151,20 @@ def _of_file(
     logged = read_curve(path)
     seen, taken = _tokens_of(path, logged, finished)
     if seen[-1] > float(tokens) * 1.001:
+        fix = "give the planned --tokens of the whole run"
+        if logged.tokens_S is None:
+            fix += f", or add a column of tokens: {taken.removeprefix('and ')}, were taken"
         raise InputError(
-            f"{path} has seen {seen[-1]:.4g} tokens, more than the {float(tokens):.4g} planned",
-            "give the planned --tokens of the whole run",
+            f"{path} has seen {seen[-1]:.4g} tokens, more than the {float(tokens):.4g} planned", fix
         )
     traits = {"params": float(params), "tokens": float(tokens)}
     notes = [
+        *logged.notes,
         CURVE_TAKEN_FOR.note(
-            f"{path.name} is taken to be of the recipe and the text of the {len(finished)} "
-            f"finished runs{_recipes(finished)}, its column {logged.column!r} for the loss, {taken}"
-        )
+            f"{path.name} is taken to be of the recipe, the text and the tokenizer of the "
+            f"{len(finished)} finished runs{_recipes(finished)}, its column {logged.column!r} "
+            f"for the loss, {taken}"
+        ),
     ]
     if logged.is_validation:
         notes.append(
@@ -183,7 +187,7 @@ def _tokens_of(path: Path, logged: LoggedCurve, finished: Sequence[Run]) -> tupl
     if logged.tokens_S is not None:
         return logged.tokens_S, "and its tokens as it counts them"
     batches = {row.batch_tokens for row in finished}
-    if len(batches) != 1:
+    if len(batches) != 1 or None in batches:
         raise InputError(
             f"{path} counts steps and no tokens, and the finished runs have batches of "
             f"{listed(sorted(map(str, batches)))} tokens",
