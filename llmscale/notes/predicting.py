@@ -88,9 +88,10 @@ CURVE_NOT_TESTED = Kind(
 CURVE_UNLIKE = Kind(
     "curve-unlike",
     WRONG,
-    when="the curve rises or hardly falls, ends in what is no number, stands where no finished run "
-    "stood at that share of its training, or is of a run more than {limit:g} times as large as "
-    "any, or of more than twice or less than half of their learning rates",
+    when="the curve rises or hardly falls, ends in what is no number or in a leap, stands where no "
+    "finished run stood at that share of its training or far from what its size and tokens tell, "
+    "or is of a run more than {limit:g} times as large as any, or of more than twice or less than "
+    "half of their learning rates",
     means="The forecast rests on finished runs that are not like this one, and no interval was "
     "tested for such a run: there is none.",
     remedy="Check that the curve is of this ladder, and its size and tokens; a run that diverges "

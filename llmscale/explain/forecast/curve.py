@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.explain.laws import Array
 
 _WINDOW = 0.04
 """Of the planned tokens: training losses over the last of these are averaged."""
 
+_FEWEST_STEPS = 3
+"""From one logged loss to the next: over fewer, more tokens are averaged, up to three times."""
 _SHARED = 10
 """Logged losses in common: noise of batches lets no two runs have so many."""
+_SAME = 0.01
+"""Planned tokens nearer than this are of one number."""
 _ROUNDED = 2e-4
 """Of a loss: as where it is logged with three decimals."""
 
@@ -48,29 +53,40 @@ class Curve:
     def level(self, share: float) -> float:
         """Mean ln of the training loss just before that share of training; NaN if none is there.
 
-        Of the straight lines between logged losses, not of the points: so a share a little larger,
-        of a planned number of tokens a little smaller, says little else."""
+        Places between logged ones count in part, so that a share a little larger, of a planned
+        number of tokens a little smaller, changes little."""
         good = np.isfinite(self.train_loss_S) & (self.train_loss_S > 0)
         at, logs = self.tokens_S[good] / self.planned, np.log(self.train_loss_S[good])
-        if not len(at) or at[0] > share * (1 + 1e-9):
+        reached = int((at <= share * (1 + 1e-9)).sum())
+        if not reached or at[reached - 1] <= share - 3 * _WINDOW:
             return math.nan
-        apart = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
-        window = min(max(_WINDOW, 3 * apart), 3 * _WINDOW)
-        if at[np.searchsorted(at, share * (1 + 1e-9), side="right") - 1] < share - 3 * _WINDOW:
-            return math.nan
-        start = max(share - window, float(at[0]))
-        if start >= share:
-            return float(logs[0])
-        inside = (at > start) & (at < share)
-        x = np.concatenate([[start], at[inside], [share]])
-        y = np.interp(x, at, logs)
-        return float(0.5 * (y[1:] + y[:-1]) @ np.diff(x)) / (share - start)
+        places = np.arange(len(at), dtype=float)
+        last = float(np.interp(share, at, places))
+        earlier = float(np.interp(last - _FEWEST_STEPS, places, at))
+        start = min(max(earlier, share - 3 * _WINDOW), share - _WINDOW)
+        first = float(np.interp(start, at, places))
+        if first >= last:
+            return float(logs[reached - 1])
+        inside = np.concatenate([[first], places[(places > first) & (places < last)], [last]])
+        between = np.interp(inside, places, logs)
+        return float(0.5 * (between[1:] + between[:-1]) @ np.diff(inside)) / (last - first)
 
     def begins_as(self, other: "Curve") -> bool:
         """Whether it has the losses of the other at the same tokens, from their first on: of the
         same run, or of one that shares its beginning."""
-        _, own, theirs = np.intersect1d(
+        alike = self._alike(other)
+        return len(alike) >= _SHARED and bool(alike[:_SHARED].all())
+
+    def is_part_of(self, other: "Curve") -> bool:
+        """Whether it has all the losses that the other has at the same tokens, and is to be as
+        long."""
+        return bool(self._alike(other).all()) and abs(other.planned / self.planned - 1) < _SAME
+
+    def _alike(self, other: "Curve") -> NDArray[np.bool_]:
+        """For each number of tokens that both have logged, whether the losses are one."""
+        _, own, its = np.intersect1d(
             np.round(self.tokens_S), np.round(other.tokens_S), return_indices=True
         )
-        mine, its = self.train_loss_S[own][:_SHARED], other.train_loss_S[theirs][:_SHARED]
-        return len(mine) == _SHARED and bool(np.allclose(mine, its, rtol=_ROUNDED, atol=0))
+        return np.isclose(
+            self.train_loss_S[own], other.train_loss_S[its], rtol=_ROUNDED, atol=0, equal_nan=True
+        )

@@ -24,8 +24,6 @@ from llmscale.notes.predicting import (
 
 LEAST_SHARE = 0.05
 """Before, a curve is mostly its warm-up."""
-_SAME = 0.01
-"""Planned tokens nearer than this are of one number."""
 _LIKE = {
     (0,): "of the size of",
     (1,): "of as many tokens as",
@@ -126,7 +124,8 @@ def forecast_end(
         raise InputError(
             f"{title} has seen {share:.1%} of its {run.planned:g} tokens, and says nothing of its "
             f"end before {LEAST_SHARE:.0%}",
-            "ask again later; what a law says of it: llmscale predict --params --tokens",
+            f"ask again later, or look at its tokens, {run.tokens_S[-1]:g} by now; what a law "
+            "says of it: llmscale predict --params --tokens",
         )
     if math.isnan(run.level(share)):
         raise InputError(
@@ -149,7 +148,7 @@ def forecast_end(
     asked = Asked.of(run, others, share)
     end = asked.forecast(len(others), np.ones(len(others), dtype=bool))
     tested = backtest(asked)
-    unlike = unlike_finished(run, others)
+    unlike = unlike_finished(run, others, asked)
     half = math.nan if unlike else tested.half_width(level)
     return EndForecast(
         run=title,
@@ -171,9 +170,8 @@ def _related_notes(title: str, run: Curve, related: Mapping[str, Curve]) -> list
     """Which finished runs share its beginning, and so tell nothing on their own."""
     notes = []
     for one in related.values():
-        is_it = abs(one.planned / run.planned - 1) < _SAME
         like = f"finished at {one.planned:.4g} tokens with a loss of {one.loss:.4f}"
-        if is_it:
+        if run.is_part_of(one):
             like += ": it may be this very run, whose end is then known"
         notes.append(
             CURVE_OF_RELATIVE.note(
