@@ -123,7 +123,7 @@ def page(errors: pd.DataFrame) -> str:
         f"(`llmscale predict --from-curve`); half the width of its {LEVEL:.0%} interval, and how "
         "many losses fell inside. The last column counts runs that got no interval: there were too "
         "few smaller ones to test a forecast, or they did not differ in what the run differs from "
-        "them in. Made by `experiments/curve_ends.py`.",
+        "them in, or the run was unlike them. Made by `experiments/curve_ends.py`.",
         "",
         f"| sweep | trained | runs | {' | '.join(WAYS.values())} | half-width | inside | untold |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

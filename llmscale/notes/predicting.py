@@ -88,11 +88,12 @@ CURVE_NOT_TESTED = Kind(
 CURVE_UNLIKE = Kind(
     "curve-unlike",
     WRONG,
-    when="the curve rises or hardly falls, ends in what is no number, stands where no finished run "
-    "stood at that share of its training, or is of a run more than {limit:g} times as large as "
-    "any, or of more than twice or less than half of their learning rates",
-    means="The forecast rests on finished runs that are not like this one, and its interval was "
-    "not tested for it.",
+    when="the curve rises or hardly falls, ends in what is no number or in a leap, stands where no "
+    "finished run stood at that share of its training or far from what its size and tokens tell, "
+    "or is of a run more than {limit:g} times as large as any, or of more than twice or less than "
+    "half of their learning rates",
+    means="The forecast rests on finished runs that are not like this one, and no interval was "
+    "tested for such a run: there is none.",
     remedy="Check that the curve is of this ladder, and its size and tokens; a run that diverges "
     "has no end to forecast.",
     limit=10,
@@ -105,12 +106,20 @@ CURVE_FAR_BEYOND = Kind(
     means="The forecast may miss by more than its interval says.",
     remedy="Finish more runs of the ladder.",
 )
+CURVE_OF_RELATIVE = Kind(
+    "curve-of-relative",
+    NEWS,
+    when="the curve of a run under way has the losses of a finished run from its first tokens on",
+    means="They are one run, or branches of one: the finished one would judge it by itself, and "
+    "is left out.",
+    remedy="If it is that run, its end is known: read it in the table.",
+)
 CURVE_TAKEN_FOR = Kind(
     "curve-taken-for",
     NEWS,
     when="the curve of a run under way is read from a file",
-    means="The run is taken to be of the recipe and the text of the finished runs, and the column "
-    "that is named for its training loss.",
+    means="The run is taken to be of the recipe, the text and the tokenizer of the finished "
+    "runs, and the column that is named for its training loss.",
     remedy="Choose the runs of its recipe with --where.",
 )
 CURVE_OF_VALIDATION = Kind(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError, LlmscaleError, Note, listed
+from llmscale.errors import InputError, LlmscaleError, Note, both, listed
 from llmscale.explain.api.fitted import check_constraints
 from llmscale.explain.api.read import laws_of, read_runs
 from llmscale.explain.api.settings import PredictSpec
@@ -151,16 +151,20 @@ def _of_file(
     logged = read_curve(path)
     seen, taken = _tokens_of(path, logged, finished)
     if seen[-1] > float(tokens) * 1.001:
+        fix = "give the planned --tokens of the whole run"
+        if logged.tokens_S is None:
+            fix += ", or add a column of tokens if its batches are not those of the finished runs"
         raise InputError(
-            f"{path} has seen {seen[-1]:.4g} tokens, more than the {float(tokens):.4g} planned",
-            "give the planned --tokens of the whole run",
+            f"{path} has seen {seen[-1]:.4g} tokens, more than the {float(tokens):.4g} planned", fix
         )
     traits = {"params": float(params), "tokens": float(tokens)}
     notes = [
+        *logged.notes,
         CURVE_TAKEN_FOR.note(
-            f"{path.name} is taken to be of the recipe and the text of the {len(finished)} "
-            f"finished runs{_recipes(finished)}, its column {logged.column!r} for the loss, {taken}"
-        )
+            f"{path.name} is taken to be of the recipe, the text and the tokenizer of the "
+            f"{len(finished)} finished runs{_kinds(finished)}, its column {logged.column!r} "
+            f"for the loss, {taken}"
+        ),
     ]
     if logged.is_validation:
         notes.append(
@@ -172,10 +176,13 @@ def _of_file(
     return Curve(path.name, traits, seen, logged.loss_S), tuple(notes)
 
 
-def _recipes(finished: Sequence[Run]) -> str:
-    """Which ones, if they are of several."""
+def _kinds(finished: Sequence[Run]) -> str:
+    """Of which recipes and vocabularies they are, if of several."""
     names = sorted({row.recipe or DEFAULT_RECIPE for row in finished})
-    return "" if len(names) < 2 else f" of {len(names)} recipes ({listed(names)})"
+    sizes = sorted({row.vocab_size for row in finished})
+    of = [f"{len(names)} recipes ({listed(names)})"] if len(names) > 1 else []
+    of += [f"{len(sizes)} sizes of vocabulary ({listed(sizes)})"] if len(sizes) > 1 else []
+    return f" of {both(of)}" if of else ""
 
 
 def _tokens_of(path: Path, logged: LoggedCurve, finished: Sequence[Run]) -> tuple[Array, str]:
@@ -183,7 +190,7 @@ def _tokens_of(path: Path, logged: LoggedCurve, finished: Sequence[Run]) -> tupl
     if logged.tokens_S is not None:
         return logged.tokens_S, "and its tokens as it counts them"
     batches = {row.batch_tokens for row in finished}
-    if len(batches) != 1:
+    if len(batches) != 1 or None in batches:
         raise InputError(
             f"{path} counts steps and no tokens, and the finished runs have batches of "
             f"{listed(sorted(map(str, batches)))} tokens",

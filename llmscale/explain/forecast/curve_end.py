@@ -3,7 +3,7 @@ regressions over these (curve_fall.py), in an interval from what such forecasts 
 themselves missed by (curve_backtest.py). Light: `status` uses it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,12 @@ from llmscale.explain.forecast.curve import Curve
 from llmscale.explain.forecast.curve_backtest import FEWEST_TESTS, Backtest, Tests, backtest
 from llmscale.explain.forecast.curve_fall import FEWEST, Asked
 from llmscale.explain.forecast.curve_unlike import unlike_finished
-from llmscale.notes.predicting import CURVE_FAR_BEYOND, CURVE_NOT_TESTED, CURVE_UNLIKE
+from llmscale.notes.predicting import (
+    CURVE_FAR_BEYOND,
+    CURVE_NOT_TESTED,
+    CURVE_OF_RELATIVE,
+    CURVE_UNLIKE,
+)
 
 LEAST_SHARE = 0.05
 """Before, a curve is mostly its warm-up."""
@@ -30,7 +35,7 @@ _LIKE = {
 @dataclass(frozen=True)
 class EndForecast:
     """The final loss of a run under way, nats per token, and the interval that it should fall in at
-    `level`; NaN ends if too few finished runs could be asked."""
+    `level`; NaN ends if too few finished runs could be asked, or if it is unlike them."""
 
     run: str
     params: float
@@ -119,7 +124,8 @@ def forecast_end(
         raise InputError(
             f"{title} has seen {share:.1%} of its {run.planned:g} tokens, and says nothing of its "
             f"end before {LEAST_SHARE:.0%}",
-            "ask again later; what a law says of it: llmscale predict --params --tokens",
+            f"ask again later, or look at its tokens, {run.tokens_S[-1]:g} by now; what a law "
+            "says of it: llmscale predict --params --tokens",
         )
     if math.isnan(run.level(share)):
         raise InputError(
@@ -129,6 +135,8 @@ def forecast_end(
         )
     others = [one for one in finished if math.isfinite(one.loss) and one.loss > 0]
     others = [one for one in others if one.run_id != run.run_id and one.trunk != run.trunk]
+    related = {one.trunk: one for one in others if run.begins_as(one)}
+    others = [one for one in others if one.trunk not in related]
     others = [one for one in others if math.isfinite(one.level(share))]
     if len(others) < FEWEST:
         raise InputError(
@@ -140,7 +148,8 @@ def forecast_end(
     asked = Asked.of(run, others, share)
     end = asked.forecast(len(others), np.ones(len(others), dtype=bool))
     tested = backtest(asked)
-    half = tested.half_width(level)
+    unlike = unlike_finished(run, others, asked)
+    half = math.nan if unlike else tested.half_width(level)
     return EndForecast(
         run=title,
         params=run.traits["params"],
@@ -152,17 +161,39 @@ def forecast_end(
         level=level,
         now=math.exp(run.level(share)),
         finished=len(others),
-        tests=tested.tests(level),
-        notes=tuple(_notes(title, run, others, tested)),
+        tests=None if unlike else tested.tests(level),
+        notes=(*_notes(title, others, tested, unlike), *_related_notes(title, run, related)),
     )
 
 
-def _notes(title: str, run: Curve, others: Sequence[Curve], tested: Backtest) -> list[Note]:
+def _related_notes(title: str, run: Curve, related: Mapping[str, Curve]) -> list[Note]:
+    """Which finished runs share its beginning, and so tell nothing on their own."""
+    notes = []
+    for one in related.values():
+        like = f"finished at {one.planned:.4g} tokens with a loss of {one.loss:.4f}"
+        if run.is_part_of(one):
+            like += ": it may be this very run, whose end is then known"
+        notes.append(
+            CURVE_OF_RELATIVE.note(
+                f"{title} begins with the losses of {one.run_id}, which is left out with its "
+                f"branches, and {like}"
+            )
+        )
+    return notes
+
+
+def _notes(
+    title: str, others: Sequence[Curve], tested: Backtest, unlike: Sequence[str]
+) -> list[Note]:
     """What to know of a forecast."""
     notes = []
-    unlike = unlike_finished(run, others)
     if unlike:
-        notes.append(CURVE_UNLIKE.note(f"{title} is unlike the finished runs: {both(unlike)}"))
+        notes.append(
+            CURVE_UNLIKE.note(
+                f"{title} is unlike the finished runs, which an interval would rest on: no "
+                f"interval; {both(unlike)}"
+            )
+        )
     if math.isinf(tested.here):
         notes.append(
             CURVE_NOT_TESTED.note(
@@ -176,7 +207,7 @@ def _notes(title: str, run: Curve, others: Sequence[Curve], tested: Backtest) ->
                 f"{len(others)} finished runs are too few to test such forecasts: no interval"
             )
         )
-    elif tested.standing != tested.wanted:
+    elif not unlike and tested.standing != tested.wanted:
         notes.append(CURVE_FAR_BEYOND.note(_not_tested_as(title, tested)))
     return notes
 

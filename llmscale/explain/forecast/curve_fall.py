@@ -69,6 +69,12 @@ class Asked:
         """ln N and ln D, (J + 1, 2)."""
         return self.places[:, :2]
 
+    def level_apart(self) -> tuple[float, float]:
+        """By how much the level of the run that is asked for lies above what a ridge regression on
+        ln N and ln D says, and the root mean square of what such miss finished runs by."""
+        told, miss = _ridge(self.at[:-1], self.level[:-1], self.at[-1], 0.0)
+        return float(self.level[-1] - told), math.sqrt(float((miss**2).mean()))
+
     def forecast(self, place: int, by: Array) -> float:
         """ln of the final loss of one run by those of the finished runs `by` (J,)."""
         chosen = np.flatnonzero(by)

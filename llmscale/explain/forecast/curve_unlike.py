@@ -6,30 +6,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmscale.explain.laws import LETTERS
+from llmscale.explain.laws import LETTERS, Array
 from llmscale.notes.predicting import CURVE_UNLIKE
 
 if TYPE_CHECKING:
     from llmscale.explain.forecast.curve import Curve
+    from llmscale.explain.forecast.curve_fall import Asked
 
 _RISEN = 0.05
 """In ln of the loss: more than noise."""
 _HARDLY = 0.25
 """Of the least fall of finished runs: no run of ours fell by less than 0.37 of that of smaller
 ones."""
+_OFF, _TIMES_OFF = 0.2, 5.0
+"""In ln, and times what finished runs are off a regression: no run of results/ was as far off, and
+79% of their curves would be if they were in bits."""
+_JUMP, _BEFORE = 2.0, 7
+"""No run of results/ has logged a loss that high over the median of the seven before it."""
+_BITS = -math.log(math.log(2.0))
 _RATE = math.log(2.1)
 """Twice, and what rounding adds. Of results/learning-rate, forecast by one run of each size and
 budget, 211 of 222 fell into 90% intervals at up to twice its rate or half of it, and 39 of 51
 beyond."""
 
 
-def unlike_finished(run: "Curve", finished: Sequence["Curve"]) -> list[str]:
+def unlike_finished(run: "Curve", finished: Sequence["Curve"], asked: "Asked") -> list[str]:
     """What is different, in words; nothing if it is one of the kind."""
     share = min(run.share, 1.0)
     now, before = run.level(share), run.level(0.5 * share)
     found = []
     if not math.isfinite(run.train_loss_S[-1]):
         found.append("its last training loss is no number")
+    elif (jump := _last_jump(run.train_loss_S)) > _JUMP:
+        found.append(
+            f"its last training loss is {run.train_loss_S[-1]:.4g}, {jump:.2g} times those before"
+        )
     least = min(one.level(0.5 * share) - one.level(share) for one in finished)
     if now > before + _RISEN:
         found.append(f"its loss has risen, from {math.exp(before):.4g} to {math.exp(now):.4g}")
@@ -42,10 +53,14 @@ def unlike_finished(run: "Curve", finished: Sequence["Curve"]) -> list[str]:
     there = [one.level(share) for one in finished]
     low, high = min(there), max(there)
     apart = max(high - low, _RISEN)
-    if not low - apart <= now <= high + apart:
+    off, usual = asked.level_apart()
+    is_off = abs(off) > max(_OFF, _TIMES_OFF * usual)
+    unit = "" if found else _as_in(now, off)
+    if is_off or not low - apart <= now <= high + apart:
         found.append(
             f"its loss is {math.exp(now):.4g} at {share:.0%} of its training, where theirs was "
-            f"{math.exp(low):.4g} to {math.exp(high):.4g}"
+            f"{math.exp(low):.4g} to {math.exp(high):.4g} and its size and tokens tell "
+            f"{math.exp(now - off):.4g}{unit}"
         )
     apart = _rate_apart(run, finished)
     if abs(apart) > _RATE:
@@ -58,6 +73,22 @@ def unlike_finished(run: "Curve", finished: Sequence["Curve"]) -> list[str]:
         if name in LETTERS and value > CURVE_UNLIKE.limit * most:
             found.append(f"its {LETTERS[name]} is {value / most:.2g} times the largest of theirs")
     return found
+
+
+def _last_jump(losses_S: Array) -> float:
+    """The last loss over the median of those just before it."""
+    before = losses_S[-1 - _BEFORE : -1]
+    before = before[np.isfinite(before)]
+    return float(losses_S[-1] / np.median(before)) if len(before) else 1.0
+
+
+def _as_in(now: float, off: float) -> str:
+    """Which other unit would explain a level that is so far off."""
+    if abs(off - _BITS) < 0.5 * _OFF:
+        return " (in bits? a loss is taken in nats)"
+    if now > 0 and abs(math.log(now) - (now - off)) < 0.5 * _OFF:
+        return " (a perplexity? a loss is taken in nats)"
+    return ""
 
 
 def _rate_apart(run: "Curve", finished: Sequence["Curve"]) -> float:

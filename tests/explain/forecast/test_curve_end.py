@@ -132,6 +132,9 @@ def test_errors_that_go_together_count_as_fewer() -> None:
 def test_a_curve_unlike_all_finished_ones_is_said_to_be_one() -> None:
     alike = curve("new", 3e6, 3e8, seed=99, until=0.5)
     assert "curve-unlike" not in [note.code for note in end(alike, ladder()).notes]
+    bits = replace(alike, train_loss_S=alike.train_loss_S / np.log(2))
+    perplexity = replace(alike, train_loss_S=np.exp(alike.train_loss_S))
+    leapt = replace(alike, train_loss_S=np.append(alike.train_loss_S[:-1], 50.0))
     rising = replace(alike, train_loss_S=alike.train_loss_S[::-1])
     high = replace(alike, train_loss_S=100 * alike.train_loss_S)
     large = replace(alike, traits={"params": 7e10, "tokens": 3e8})
@@ -142,6 +145,9 @@ def test_a_curve_unlike_all_finished_ones_is_said_to_be_one() -> None:
     twice = end(_at_its_rate(alike, times=2), finished)
     assert "curve-unlike" not in [note.code for note in twice.notes]
     for one, words in (
+        (leapt, "its last training loss is 50"),
+        (bits, "(in bits?"),
+        (perplexity, "(a perplexity?"),
         (fast, "its learning rate is 4 times"),
         (flat, "from 3.000 to 3.000"),
         (lost, "is no number"),
@@ -149,7 +155,10 @@ def test_a_curve_unlike_all_finished_ones_is_said_to_be_one() -> None:
         (high, "of its training, where"),
         (large, "its N is"),
     ):
-        (note,) = (note for note in end(one, finished).notes if note.code == "curve-unlike")
+        told = end(one, finished)
+        assert (told.tests, told.coverage) == (None, "")
+        assert np.isnan(told.low)
+        (note,) = (note for note in told.notes if note.code == "curve-unlike")
         assert words in note.message
 
 
@@ -275,8 +284,87 @@ def test_a_log_of_tokens_is_a_curve_and_one_whose_loss_is_lost_is_none(tmp_path:
     with pytest.raises(InputError, match="has no numbers after tokens 10000"):
         read_curve(log)
     frame[:2].to_csv(log, index=False)
-    with pytest.raises(InputError, match="is no log of one run"):
+    with pytest.raises(InputError, match="has 2 rows, too few"):
         read_curve(log)
+
+
+def _losses(rows: int = 100) -> pd.DataFrame:
+    tokens = 30_000.0 * np.arange(1, rows + 1)
+    return pd.DataFrame({"step": range(1, rows + 1), "tokens": tokens, "loss": tokens**-0.1})
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (_losses().sample(frac=1, random_state=0), "'step' of .* falls .* times?, as from"),
+        (
+            pd.concat([_losses().assign(run=name) for name in "ab"]),
+            "of 2 runs, by its column 'run'",
+        ),
+        (_losses().assign(loss=np.nan), "'loss' of .* has no number in any row"),
+        (_losses(1), "has 1 row, too few"),
+        (_losses()[["step", "tokens"]], "has no column of its loss, among step, tokens"),
+        (_losses()[["loss"]].assign(lr=1e-3), "no column of its steps or tokens"),
+        (
+            pd.concat([_losses(), _losses().assign(loss=9.0)]).sort_values("step", kind="stable"),
+            "100 steps of .* stand twice with other losses, as step 1 with",
+        ),
+        (_losses().assign(loss=-1.0), "are no positive numbers"),
+    ],
+)
+def test_a_file_that_is_no_curve_is_told_why(
+    rows: pd.DataFrame, problem: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    rows.to_csv(log, index=False)
+    with pytest.raises(InputError, match=problem):
+        read_curve(log)
+
+
+def test_a_resumed_run_counts_as_it_went_on(tmp_path: Path) -> None:
+    log, again = tmp_path / "log.csv", _losses()[49:60].assign(loss=2.0)
+    pd.concat([_losses(), again]).to_csv(log, index=False)
+    read = read_curve(log)
+    assert read.steps_S.tolist() == list(range(1, 61))
+    assert (read.loss_S == 2.0).sum() == 11
+    (note,) = read.notes
+    assert note.code == "steps-repeated"
+    assert "goes back from step 100 to 50" in note.message
+    assert "51 rows" in note.message
+    copies = _losses().loc[np.repeat(np.arange(100), 2)]
+    copies.to_csv(log, index=False)
+    assert read_curve(log).notes == ()
+    assert len(read_curve(log).steps_S) == 100
+
+
+def test_a_planned_number_a_little_larger_changes_the_forecast_as_little() -> None:
+    run, told = curve("new", 3e6, 3e8, seed=99, until=0.5), []
+    for times in (1 - 2e-5, 1.0, 1 + 2e-5, 1 + 4e-5):
+        planned = {**run.traits, "tokens": times * run.planned}
+        told.append(end(replace(run, traits=planned), ladder()).loss)
+    assert max(told) / min(told) - 1 < 5e-5
+
+
+def test_a_finished_run_that_begins_with_its_losses_does_not_judge_a_run() -> None:
+    finished = [replace(one, family=f"trunk {k // 3}") for k, one in enumerate(ladder())]
+    whole = finished[7]
+    seen = whole.tokens_S <= 0.5 * whole.planned
+    part = replace(
+        whole,
+        run_id="log.csv",
+        family="",
+        tokens_S=whole.tokens_S[seen],
+        train_loss_S=whole.train_loss_S[seen].round(4),
+    )
+    told = end(part, finished)
+    assert told.finished == 9
+    (note,) = (note for note in told.notes if note.code == "curve-of-relative")
+    assert "the losses of r7, which is left out with its branches" in note.message
+    assert f"{whole.loss:.4f}: it may be this very run" in note.message
+    later = part.tokens_S > 0.3 * part.planned
+    branch = replace(part, train_loss_S=part.train_loss_S * np.where(later, 0.99, 1.0))
+    said = {note.code: note.message for note in end(branch, finished).notes}
+    assert "this very run" not in said["curve-of-relative"]
 
 
 def test_a_log_that_finished_runs_of_several_recipes_judge_says_so(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def log_of(frame: pd.DataFrame) -> Log | None:
     """The frame as the log of one run, or None if its rows may be runs."""
     names = set(map(str.lower, frame.columns))
     numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name].dtype)]
-    if frame.empty or _tells_runs_apart(frame) or {"lr_area", "annealing_area"} & names:
+    if frame.empty or column_of_runs(frame) or {"lr_area", "annealing_area"} & names:
         return None
     tensorboard = _is_tensorboard(frame)
     hugging_face = {"epoch", "step"} <= names and bool(_HUGGING_FACE & names)
@@ -267,7 +267,7 @@ def _is_earlier(log: Log, later: Log) -> bool:
 
 
 def losses_of(log: Log) -> list[str]:
-    return [name for name in log.frame.columns if _LOSS.search(name)]
+    return list(filter(is_loss, log.frame.columns))
 
 
 def _params_of(log: Log) -> float:
@@ -307,13 +307,23 @@ def _step_of(frame: pd.DataFrame, numbers: list[str]) -> str | None:
     return None
 
 
-def _tells_runs_apart(frame: pd.DataFrame) -> bool:
-    """Whether a column names runs, or counts their parameters, and is not the same everywhere."""
+def column_of_runs(frame: pd.DataFrame) -> str | None:
+    """The column that names runs, or counts their parameters, and is not the same everywhere."""
     for name in frame.columns:
         apart = last_part(name) in _RUNS or _is_size(name)
         if apart and frame[name].dropna().astype(str).nunique() > 1:
-            return True
-    return False
+            return str(name)
+    return None
+
+
+def counts_on(name: str) -> bool:
+    """Whether a column of that name may count the steps, or the tokens seen."""
+    is_tokens = _TOKENS.search(name) or last_part(name) in _TOKENS_SEEN
+    return last_part(name) in _STEPS or bool(is_tokens)
+
+
+def is_loss(name: str) -> bool:
+    return bool(_LOSS.search(name))
 
 
 def _is_size(name: str) -> bool:
@@ -341,10 +351,10 @@ def _wide_runs(frame: pd.DataFrame) -> list[str]:
         return []
     first, others = frame.columns[0], list(frame.columns[1:])
     axes = (*_STEPS, "tokens", "flops", "d", "c")
-    counts_on = last_part(first) in axes or first.lower().startswith("relative time")
+    has_axis = last_part(first) in axes or first.lower().startswith("relative time")
     numeric = all(map(pd.api.types.is_numeric_dtype, frame.dtypes))
     of_one_run = any(_STAGE.search(name) or _is_known(name) for name in others)
-    if of_one_run or not (counts_on and numeric):
+    if of_one_run or not (has_axis and numeric):
         return []
     steps = frame[first].to_numpy(dtype=float)
     if not (np.diff(steps[np.isfinite(steps)]) > 0).all():
