@@ -108,6 +108,8 @@ def _show(found: "Forecast") -> None:
     output.results.print(table)
     if found.widening:
         output.results.say("widened:", "", found.widening)
+    if found.best_size:
+        output.results.say("N*:", "", found.best_size)
     if found.coverage:
         output.results.say("coverage:", "", found.coverage)
 

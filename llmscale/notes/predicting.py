@@ -45,6 +45,16 @@ FORECAST_ONE_SIDED = Kind(
     limit=1e-3,
     source="Dixon & Mood 1946",
 )
+OPTIMUM_DISPUTED = Kind(
+    "optimum-disputed",
+    DOUBT,
+    when="the budgets of the table put N* outside of the law's own interval, by a factor of "
+    "{limit:g} or more and by more than they leave open themselves",
+    means="The valley of a budget is flat: a law may meet its losses and miss its lowest point. "
+    "The interval of N* was widened to hold both.",
+    remedy="Compare methods (fit --method all); measure sizes around both at a larger budget.",
+    limit=1.25,  # allocations that differ by less cost next to nothing
+)
 TASK_IN_PERCENT = Kind(
     "task-in-percent",
     NEWS,

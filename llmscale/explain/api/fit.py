@@ -17,6 +17,7 @@ from llmscale.explain.allocation import (
     allocate_all,
 )
 from llmscale.explain.api.fitted import check_constraints, check_variable
+from llmscale.explain.api.lowest_points import lowest_points
 from llmscale.explain.api.read import LawName, laws_of, read_runs
 from llmscale.explain.api.settings import (
     FitSpec,
@@ -164,7 +165,8 @@ def _by_group(runs: RunTable, by: str, laws: tuple[LawName, ...], options: Optio
 
 
 def _with_test(one: Fit) -> Fit:
-    """The fit with what forecasts of its law have held on its table."""
+    """The fit with what forecasts of its law have held on its table, and what the budgets say."""
+    one = replace(one, lowest_points=lowest_points(one))
     if not len(one.replicates) or one.origin.rows > _TESTED_ROWS:
         return one
     return replace(one, tested=check(one).tested)

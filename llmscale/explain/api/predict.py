@@ -19,6 +19,7 @@ from llmscale.explain.api.fitted import (
     read_for,
     tested,
 )
+from llmscale.explain.api.lowest_points import lowest_points
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import (
     Given,
@@ -231,9 +232,10 @@ def _wanted(fit: Fit) -> str:
 
 def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
     """The forecast at the best size and tokens of every budget."""
-    check = tested(fit, level)
+    check, points = tested(fit, level), lowest_points(fit)
     optima = tuple(
-        optimum(fit, float(budget), level=level, check=check) for budget in flops.ravel()
+        optimum(fit, float(budget), level=level, check=check, points=points)
+        for budget in flops.ravel()
     )
     best = {
         name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
@@ -241,7 +243,9 @@ def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
     }
     found = forecast_at(fit, level=level, check=check, **best)
     budgets = flops if flops.ndim else float(flops)
-    return replace(found, at={"flops": budgets, **found.at}, optima=optima)
+    disputed = tuple(note for one in optima for note in one.notes)
+    notes = (*found.notes, *disputed[-1:])  # of the last budget: the others say the same
+    return replace(found, at={"flops": budgets, **found.at}, optima=optima, notes=notes)
 
 
 def _check_inputs(fit: Fit, given: tuple[str, ...]) -> None:

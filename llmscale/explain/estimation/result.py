@@ -14,6 +14,7 @@ from llmscale.explain import html
 from llmscale.explain.estimation.constrained import surface_of
 from llmscale.explain.estimation.constraints import Constraints
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.lowest_points import LowestPoints
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
@@ -92,7 +93,8 @@ class Fit:
     given. `objective` is the sum over runs of weight times rho(log L̂ - log L), raw units, for the
     objective that `options` names; a fit that has not `settled` still creeps along a ridge, by next
     to nothing. `kept` is the file that the fit was read from, and `tested` what
-    forecasts of the law have held, as far as it was asked. A fit that was kept has no `runs`."""
+    forecasts of the law have held, as far as it was asked; `lowest_points` is what the budgets of
+    the table say of the best size, as it was kept. A fit that was kept has no `runs`."""
 
     law: Law
     options: Options
@@ -108,6 +110,7 @@ class Fit:
     holdout: Holdout | None = None
     settled: bool = True
     tested: Tested | None = None
+    lowest_points: LowestPoints | None = None
     runs: RunTable | None = None
     kept: Path | None = None
 

@@ -1,8 +1,8 @@
 """Fits that are kept: `fit-LAW.json` holds all that a forecast needs, without the table.
 
 The file begins with what `fit --json` prints. `kept` holds the rest: the options, the reach of the
-runs, the bootstrap refits (packed), what forecasts have held, and the fingerprint of the table, by
-which a fit is known to be of it."""
+runs, the bootstrap refits (packed), what forecasts have held, what the budgets say of the best
+size, and the fingerprint of the table, by which a fit is known to be of it."""
 
 import base64
 import hashlib
@@ -22,6 +22,7 @@ from llmscale.errors import InputError, Note
 from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import one_line, shortened
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.lowest_points import LowestPoints
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
@@ -210,6 +211,7 @@ def _kept(fit: Fit, path: Path) -> dict[str, Any]:
         "covariance": _packed(fit.covariance),
         "intervals": _packed(np.array(list(fit.intervals.values()), dtype=float).reshape(-1, 2)),
         "tested": tested,
+        "lowest_points": fit.lowest_points and fit.lowest_points.to_json(),
     }
 
 
@@ -249,6 +251,7 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
         holdout=_holdout(payload["holdout"], kind, kept["settings"]),
         settled=bool(payload["settled"]),
         tested=tested or None,
+        lowest_points=_lowest_points(kept.get("lowest_points")),
         kept=path,
     )
 
@@ -271,6 +274,10 @@ def _in_folder(fit: Fit, folder: Path) -> Fit:
 
 def _needs(payload: Mapping[str, Any] | None) -> OwnNeeds | None:
     return None if payload is None else OwnNeeds.from_json(payload)
+
+
+def _lowest_points(payload: Mapping[str, Any] | None) -> LowestPoints | None:
+    return None if payload is None else LowestPoints.from_json(payload)
 
 
 def _check_shapes(arrays: Mapping[str, Array], count: int, fitted: int) -> None:

@@ -17,6 +17,7 @@ from llmscale.explain import digits, html
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.widths import (
     growth,
@@ -56,7 +57,7 @@ class Forecast:
     coverage: str
     notes: tuple[Note, ...]
     at: Mapping[str, Any] = field(default_factory=dict)
-    optima: "tuple[Optimum, ...]" = ()
+    optima: tuple[Optimum, ...] = ()
     fit: Fit | None = field(default=None, repr=False)
     tested: Tested | None = field(default=None, repr=False)
     chosen: Chosen | None = field(default=None, repr=False)
@@ -85,6 +86,7 @@ class Forecast:
             "predictions": self._points(),
             "coverage": self.coverage,
             "widening": self.widening,
+            "best_size": self.best_size,
             "backtest": self.tested and self.tested.figures,
             "kept": self.fit.kept and str(self.fit.kept),
             "chosen": self.chosen and self.chosen.to_json(),
@@ -137,6 +139,14 @@ class Forecast:
         only = "only " if len(by) == 1 else ""
         return f"{only}{' and '.join(by)}, as runs of {whose} needed when held out"
 
+    @property
+    def best_size(self) -> str:
+        """What the law and the budgets of the table say of N* at the largest budget that was asked
+        for; empty if none was."""
+        if not self.optima:
+            return ""
+        return max(self.optima, key=lambda one: one.flops).said
+
     def rows(self) -> list[dict[str, float]]:
         """One row a point: what was asked for, and every number of the forecast."""
         names = ("loss", "low", "high", "plain_low", "plain_high", "horizon")
@@ -148,6 +158,7 @@ class Forecast:
         points: list[dict[str, Any]] = list(self.rows())
         for point, best in zip(points, self.optima, strict=False):
             point["intervals"] = {name: list(ends) for name, ends in best.intervals.items()}
+            point["isoflop"] = best.isoflop and best.isoflop.to_json()
         return points
 
     def __repr__(self) -> str:
@@ -174,6 +185,7 @@ class Forecast:
         if self.chosen and self.chosen.left_out:
             lines.append(f"left out: {self.chosen.left_out_text}")
         lines += [f"widened: {self.widening}"] if self.widening else []
+        lines += [f"N*: {self.best_size}"] if self.best_size else []
         lines.append(f"coverage: {self.coverage}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -217,27 +229,11 @@ class Forecast:
             html.table(headings, cells),
             *self._choice(),
             html.sentence(f"widened: {self.widening}") if self.widening else "",
+            html.sentence(f"N*: {self.best_size}") if self.best_size else "",
             html.sentence(f"coverage: {self.coverage}"),
             html.notes(self.all_notes),
         ]
         return "".join(parts)
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """N (params) and D (tokens) of the lowest loss at a budget of `flops`.
-
-    The intervals of params and tokens are confidence intervals: where the optimum of the law lies,
-    by the bootstrap. That of `loss` is a prediction interval: where a new run trained there would
-    fall, with its own noise, and with the misfit that grows beyond the runs. `law` is the
-    confidence interval of the law's lowest loss itself, without either. All are left out if the fit
-    has no refits."""
-
-    flops: float
-    params: float
-    tokens: float
-    loss: float
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def forecast(

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
+from llmscale.explain.api.lowest_points import lowest_points
 from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation.bias import bias_of
 from llmscale.explain.estimation.relative import relative, size
@@ -144,7 +145,7 @@ def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:
     path = tmp_path / "runs.csv"
     runs().to_csv(path, index=False)
     fit = fit_law(path, "chinchilla", bootstrap=50, holdout="none")
-    best = optimum(fit, 1e23, check=check(fit).tested)
+    best = optimum(fit, 1e23, check=check(fit).tested, points=lowest_points(fit))
     asked = [
         "predict",
         str(path),

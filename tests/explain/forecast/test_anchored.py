@@ -18,6 +18,7 @@ from llmscale.explain.fit.backtest import backtest
 from llmscale.explain.fit.choice import judged
 from llmscale.explain.forecast.widths import ANCHORED, SEVERAL_VARIABLES, multipliers
 from llmscale.explain.laws import LAWS, Array
+from llmscale.explain.laws.chinchilla import Chinchilla
 
 FLAGSHIP = Path(__file__).resolve().parents[3] / "results" / "flagship"
 """Small models, whose loss shows no floor: their S is so large that only its ratios are seen."""
@@ -120,6 +121,62 @@ def test_the_law_that_erred_least_is_taken_and_said() -> None:
     assert low <= told.loss <= high
     named = llmscale.predict(runs, flops=1e21, law="chinchilla", bootstrap=50)
     assert named.chosen is None
+
+
+def test_the_interval_of_the_best_size_holds_what_the_budgets_say() -> None:
+    budgets = np.geomspace(1e18, 1e20, 5)
+    runs = isoflops(budgets, noise=0.0005)
+    fit = fit_law(runs, "chinchilla", bootstrap=50, holdout="none")
+    agreed = llmscale.predict(fit, flops=1e20)
+    assert "optimum-disputed" not in {note.code for note in agreed.notes}
+    # The same losses said of a law whose lowest points lie at three times the size.
+    found = fit.law.coefficients()
+    times = 3.0 ** (found["alpha"] + found["beta"])
+    off = Chinchilla(**{**found, "A": found["A"] * times})
+    refits = fit.replicates.copy()
+    refits[:, list(found).index("A")] *= times
+    wrong = replace(fit, law=off, replicates=refits)
+    told = llmscale.predict(wrong, flops=1e20)
+    (note,) = (note for note in told.notes if note.code == "optimum-disputed")
+    assert "widened to hold both" in note.message
+    (best,) = told.optima
+    truth = agreed.params
+    assert best.params == pytest.approx(3.0 * truth, rel=0.01)
+    assert best.intervals["law_params"][0] > 1.2 * truth
+    assert best.isoflop is not None
+    assert best.intervals["params"][0] < best.isoflop.params == pytest.approx(truth, rel=0.1)
+    assert best.intervals["params"][1] == pytest.approx(best.intervals["law_params"][1])
+    low, high = best.intervals["tokens"]
+    assert low < best.tokens < 1e20 / (6 * best.isoflop.params) < high
+    assert "the lowest points of 5 budgets say" in told.best_size
+    (point,) = told.to_json()["predictions"]
+    assert point["isoflop"]["params"] == best.isoflop.params
+    assert f"N*: {told.best_size}" in str(told)
+
+
+def test_the_interval_of_the_best_size_grows_beyond_the_runs_and_says_if_it_is_not_tested(
+    tmp_path: Path,
+) -> None:
+    runs = isoflops(np.geomspace(1e18, 1e20, 5))
+    fit = fit_law(runs, "chinchilla", bootstrap=50, holdout="none")
+    told = llmscale.predict(fit, flops=[1e20, 1e21, 1e22])
+    by_law = [np.ptp(np.log(one.intervals["law_params"])) for one in told.optima]
+    wide = [np.ptp(np.log(one.intervals["params"])) for one in told.optima]
+    added = np.sqrt(np.square(wide) - np.square(by_law))
+    assert added[0] < 0.3 * added[1] < 0.3 * added[2]
+    alone = llmscale.predict(replace(fit, runs=None), flops=1e21)
+    assert "not tested on this table" in alone.best_size
+    (best,) = alone.optima
+    assert np.ptp(np.log(best.intervals["params"])) > 2 * by_law[1]
+    path = tmp_path / "fit-chinchilla.json"
+    kept = llmscale.fit(runs, law="chinchilla", bootstrap=50, keep=path)
+    there, here = (llmscale.predict(one, flops=1e21) for one in (path, replace(kept, kept=path)))
+    assert "the lowest points of 5 budgets say" in there.best_size
+    assert there.to_json()["predictions"] == here.to_json()["predictions"]
+    scattered = runs.iloc[::4]
+    few = llmscale.predict(scattered, law="chinchilla", flops=1e21, bootstrap=50)
+    assert "no 3 budgets are known that bracket an optimum" in few.best_size
+    assert llmscale.predict(fit, params=1e9, tokens=2e10).best_size == ""
 
 
 def test_a_law_that_errs_on_the_table_is_not_taken() -> None:
