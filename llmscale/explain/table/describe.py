@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from llmscale.explain.table.columns.find import ALIASES, WEIGHT, Found
+from llmscale.explain.table.columns.loss_error import LOSS_SE
 from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.columns.units import above_one, counts_of
 from llmscale.explain.table.rows.identity import Identity
@@ -55,6 +56,8 @@ def describe(
             unit = units.get(name) or found.units.get(name)
             taken = _in_unit(columns[name], unit, raw[columns[name]])
             parts.append(f"{LETTERS.get(name, name)} = {taken}")
+    if LOSS_SE in columns:
+        parts.append(f"{LOSS_SE} = {columns[LOSS_SE]}")
     parts.append(_run(found, identity))
     if statuses:
         parts.append(f"status = {columns['status']}")
