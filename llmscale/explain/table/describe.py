@@ -23,6 +23,8 @@ def _in_unit(column: str, unit: str | None, values: pd.Series) -> str:
     """A column, and what is made of it."""
     if unit is None:
         return column
+    if unit.lower() == "hundredths":
+        return f"{column}/100"
     accuracy = unit.lower() in ("accuracy", "acc")
     if unit.lower() == "percent" or (accuracy and above_one(counts_of(values))):
         return f"1 - {column}/100"
