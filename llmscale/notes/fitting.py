@@ -357,6 +357,15 @@ MIXED_OPTIMIZERS = _mixed("optimizers", "Each optimizer has a law of its own.")
 MIXED_ARCHITECTURES = _mixed("architectures", "Each architecture has a law of its own.")
 MIXED_EVALUATIONS = _mixed("evaluations", "Losses of two evaluations do not compare.")
 MIXED_CONTEXTS = _mixed("contexts", "Longer contexts predict better.")
+NO_TREND = Kind(
+    "no-trend",
+    WRONG,
+    when="the law is no closer to the losses than their mean is (F test, p > {limit:g})",
+    means="The losses scatter by more than they change with the law's inputs: coefficients and "
+    "optima are made of noise.",
+    remedy="Name the right column (--columns loss=NAME), or measure a wider range.",
+    limit=0.01,
+)
 MIXED_SETTINGS = Kind(
     "mixed-settings",
     WRONG,

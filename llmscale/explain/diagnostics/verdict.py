@@ -73,7 +73,8 @@ def _checked(fit: Fit) -> str:
 
 def _use(fit: Fit) -> str:
     """How far to believe it: not at all, near its runs, or as far beyond as was tested."""
-    wrong = [note.code for note in fit.notes if weight_of(note) is Weight.WRONG]
+    grave_notes = (note for note in fit.notes if weight_of(note) is Weight.WRONG)
+    wrong = list(dict.fromkeys(note.code for note in grave_notes))
     untested = fit.holdout is None or _missed(fit)
     of_runs = [code for code in wrong if code not in _OF_FORM or untested]
     if of_runs:

@@ -75,6 +75,9 @@ def fit_anchor(
     if len(loss) > _MOST_ROWS:
         some = np.linspace(0, len(loss) - 1, _MOST_ROWS).astype(int)
         N, D, loss, weight = N[some], D[some], loss[some], weight[some]
+    # Minimisers step by the size of what they search: the unit of the loss must not change it.
+    unit = float(np.exp(np.log(loss).mean()))
+    loss, start = loss / unit, start / np.array([unit, unit, unit, 1.0, 1.0])
     shape = Shape(np.log(N), np.log(D), np.log(loss), prior)
     log_C = np.log(6.0) + shape.log_N + shape.log_D
     theta = shape.theta(start)
@@ -109,7 +112,10 @@ def fit_anchor(
         residuals = _residuals(shape.log_loss - shape.value(theta), near, noise.scale, draws, rng)
     found = Anchored(*law.tolist())
     off = _off(found.excess(N, D), found.loss(N, D) / loss)
-    return Anchor(found, drawn, residuals, noise.scale, off)
+    as_given = np.array([unit, unit, *np.ones(len(law) - 2)])
+    return Anchor(
+        Anchored(*(law * as_given).tolist()), drawn * as_given, residuals, noise.scale, off
+    )
 
 
 def _laws(frontier_B3: Array, largest: float, shape_B5: Array) -> Array:

@@ -27,6 +27,9 @@ from llmscale.runs.title import run_titles
 
 SIZES_FOR_A_FLOOR = FLOOR_NOT_IDENTIFIED.limit
 _MORE_MIXTURES = "tables [data.mixtures.NAME] with other weights, in the TOML file of the sweep"
+_ROUNDED = 1e-9
+_CHANCE = 1.64
+"""A rank correlation of this over the root of the runs is chance in one of twenty tables."""
 _LEAST_LEVELS = 3
 """Sizes, and budgets, that a floor and two terms take."""
 
@@ -39,11 +42,20 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     if missing:
         return _missing(law, inputs, missing)
     loss = numbers(frame, "loss") if "loss" in frame else np.ones(1)
+    if (same := _same_everywhere(loss)) is not None:
+        return same
     if not law.plain and not (loss > 0).all():
         return InputError(
             f"{law.name} is a law of a loss that is above zero, and it is none in "
             f"{int((~(loss > 0)).sum())} of {len(frame)} runs",
             "fit a law of scores (llmscale laws), or leave these runs out: --where 'loss > 0'",
+        )
+    if law.most is not None and loss.max() > law.most + _ROUNDED:
+        return InputError(
+            f"{law.name} is a law of shares, from 0 to {law.most:g}, and the scores go from "
+            f"{loss.min():.4g} to {loss.max():.4g}",
+            "if they are in percent, say so: --units loss=hundredths; or fit a law of any score: "
+            "--law score",
         )
     if law.rises and (falls := _falls(law, frame, columns)) is not None:
         return falls
@@ -63,13 +75,25 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     return None
 
 
+def _same_everywhere(loss: Array) -> InputError | None:
+    """Why a loss that is the same in every run tells no law, or None if it is not."""
+    if len(loss) < 2 or np.ptp(loss) > _ROUNDED * np.abs(loss).max():
+        return None
+    return InputError(
+        f"the loss is {loss[0]:.6g} in each of {len(loss)} runs, which tells nothing of what it "
+        "depends on",
+        "name the column that holds the loss of the runs: --columns loss=NAME",
+    )
+
+
 def _falls(law: type[Law], frame: pd.DataFrame, columns: Mapping[str, Array]) -> InputError | None:
     """Why a law of scores cannot be one of this column, or None: it falls as models grow."""
     ranks = frame["loss"].rank()
+    chance = _CHANCE / np.sqrt(max(len(frame) - 1, 1))
     for name, values in columns.items():
-        if ranks.corr(pd.Series(values, index=frame.index).rank()) < 0:
+        if ranks.corr(pd.Series(values, index=frame.index).rank()) < -chance:
             return InputError(
-                f"{law.name} is a law of a score, which rises with {name}, and the loss falls",
+                f"{law.name} is a law of a score, which rises with {name}, and this one falls",
                 "name the column of the score, --columns loss=NAME, or fit a law of the loss "
                 "(llmscale laws)",
             )

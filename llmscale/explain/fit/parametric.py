@@ -29,6 +29,7 @@ from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.estimation.trend import no_trend
 from llmscale.explain.fit.anchoring import anchored
 from llmscale.explain.fit.held_out import checker_of, predict_held_out
 from llmscale.explain.fit.sources import Folder, Source, as_table
@@ -103,6 +104,8 @@ def _fit_and_check(folder: Folder, chosen: type[Law], options: Options) -> Fit:
     runs = folder.for_law(chosen)
     fit = with_intervals(_fit(runs, chosen, options))
     if options.diagnostics:
+        flat = no_trend(fit)
+        fit = replace(fit, notes=fit.notes if flat is None else (flat, *fit.notes))
         if len(runs.frame) > MANY_ROWS:
             _log.info("looking for what misleads the fit of %s", fit.law.name)
         fit = replace(fit, notes=fit.notes + diagnosed(fit, folder))

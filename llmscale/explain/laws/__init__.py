@@ -155,6 +155,8 @@ class Law(ABC):
     losses that may be negative."""
     rises: ClassVar[bool] = False
     """Whether it is a law of a score, which grows as models do."""
+    most: ClassVar[float | None] = None
+    """What the score cannot be above, if it is a share: 1."""
     metric: ClassVar[str] = "loss"
     """What it is a law of, in a word; the column of a score or an error may have a better one."""
     published: ClassVar[tuple[float, ...]] = ()

@@ -28,6 +28,7 @@ class Accuracy(OneVariableLaw):
     metric = "accuracy"
     plain = True
     rises = True
+    most = 1.0
 
     def loss(self, *inputs: Any) -> Any:
         (x,) = inputs

@@ -24,6 +24,7 @@ class PassRate(OneVariableLaw):
     metric = "pass rate"
     plain = True
     rises = True
+    most = 1.0
 
     def loss(self, *inputs: Any) -> Any:
         (x,) = inputs

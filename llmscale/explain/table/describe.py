@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from llmscale.explain.table.columns.find import ALIASES, WEIGHT, Found
+from llmscale.explain.table.columns.loss_error import LOSS_SE
 from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.columns.units import above_one, counts_of
 from llmscale.explain.table.rows.identity import Identity
@@ -22,6 +23,8 @@ def _in_unit(column: str, unit: str | None, values: pd.Series) -> str:
     """A column, and what is made of it."""
     if unit is None:
         return column
+    if unit.lower() == "hundredths":
+        return f"{column}/100"
     accuracy = unit.lower() in ("accuracy", "acc")
     if unit.lower() == "percent" or (accuracy and above_one(counts_of(values))):
         return f"1 - {column}/100"
@@ -55,6 +58,8 @@ def describe(
             unit = units.get(name) or found.units.get(name)
             taken = _in_unit(columns[name], unit, raw[columns[name]])
             parts.append(f"{LETTERS.get(name, name)} = {taken}")
+    if LOSS_SE in columns:
+        parts.append(f"{LOSS_SE} = {columns[LOSS_SE]}")
     parts.append(_run(found, identity))
     if statuses:
         parts.append(f"status = {columns['status']}")

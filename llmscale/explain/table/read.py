@@ -84,12 +84,13 @@ def read_table(
     kept = judged.usable & passed
     told = LOSS_SE in read.found.told
     error = check_error(read.frame[kept], read.found.columns, told, read.path)
+    found = read.found if error is None else _without_error(read.found)
     notes = _notes(read, judged, kept, asked)
     left_out = _left_out(read, judged, passed)
     reasons = [str(run.reason) for run in left_out]
     named = {name: unit for name, unit in asked.units.items() if not scores or name != "loss"}
     taken, reading = describe(
-        read.raw, read.found, named, judged.identity, judged.status_columns, reasons
+        read.raw, found, named, judged.identity, judged.status_columns, reasons
     )
     first = ["run_id", *ALIASES]
     others = [name for name in read.frame.columns if name not in first]
@@ -100,7 +101,6 @@ def read_table(
         frame.attrs[FOLDER] = str(read.path)
     if error is not None:
         frame, notes = frame.drop(columns=LOSS_SE), (*notes, error)
-        taken = {name: column for name, column in taken.items() if name != LOSS_SE}
     return RunTable(
         read.path,
         frame,
@@ -109,8 +109,14 @@ def read_table(
         read.found.count,
         taken,
         reading,
-        metric=metric_of(read.raw, read.found, named),
+        metric=metric_of(read.raw, found, named),
     )
+
+
+def _without_error(found: Found) -> Found:
+    """What was found, but for the errors of the loss."""
+    rest = {name: column for name, column in found.columns.items() if name != LOSS_SE}
+    return replace(found, columns=rest)
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,16 @@ def _read(source: Path | str | pd.DataFrame | None, asked: _Asked) -> _Read:
             reason = f"it has no column {missing[0]}"
             raise DamagedFile(ResultsFolder(path).runs_path, reason, REMAKE)
         told["loss"] = "loss"  # never the training loss next to it
-    found = find_columns(raw, path, told, asked.count, asked.units, asked.needs, nested=nested)
+    found = find_columns(
+        raw,
+        path,
+        told,
+        asked.count,
+        asked.units,
+        asked.needs,
+        nested=nested,
+        scores=asked.scores,
+    )
     raw, found, spelled = with_spelled_out(raw, found, asked.needs, path, asked.units)
     frame, more = with_quantities(raw, found.columns, asked.units, path, found.units)
     return _Read(path, raw, frame, found, own, tuple(notes), (*more, *spelled))

@@ -29,6 +29,7 @@ from llmscale.explain.table.columns.names import (
     spellings,
     words_of,
 )
+from llmscale.explain.table.columns.no_flops import no_flops
 from llmscale.explain.table.columns.pairs import check_shared, quoted
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.explain.table.columns.validation import in_other_units, under_a_word
@@ -62,8 +63,6 @@ WEIGHT = "weight"
 """The column that weighs the runs, if asked for: such a name may be of a share in a mixture."""
 
 _KNOWN = (*ALIASES, "run_id", WEIGHT, LOSS_SE, *NUMBERS, *LABELS)
-_LEAST_FLOPS = 1e9
-"""A column C of smaller numbers that do not follow N times D counts something else."""
 _SIZES = ("params", "tokens", "flops")
 _COUNTS_FOR_PARAMS = ("params_non_embedding", "params_total", "params_active")
 
@@ -92,6 +91,7 @@ def find_columns(
     needs: Sequence[str] = (),
     *,
     nested: bool,
+    scores: bool = False,
 ) -> Found:
     """The column of `raw` for each quantity that is there, mapped by `columns` first.
 
@@ -133,7 +133,7 @@ def find_columns(
     for name in needs:
         if name not in search.columns and name in search.names:
             search.columns[name] = name
-    _require(search, needs)
+    _require(search, needs, scores=scores)
     check_shared(search.columns, source)
     named = {name: unit for name, unit in search.units().items() if name not in units}
     return Found(
@@ -182,28 +182,24 @@ class _Search:
         for rank in ranks:
             self._take(quantity, rank)
             if quantity in self.columns:
+                self._aside_of(quantity, [*chain(*ranks[:3])])
                 return
+
+    def _aside_of(self, quantity: str, claims: Sequence[str]) -> None:
+        """Name the columns that by their names are of the quantity too, and hold other numbers."""
+        taken = self.columns[quantity]
+        for name in claims:
+            if name != taken and self._numbers(name) and not self._equal(taken, name, quantity):
+                option = f"--columns {quantity}={quoted(name)}"
+                self.aside.append(f"{name} (other numbers, not used: {option} takes it)")
 
     def drop_no_flops(self) -> None:
         """Let go of a C that cannot be FLOPs next to N and D: a context length, or classes."""
-        column = self.columns.get("flops", "")
-        if plain(last_part(column)) != "c" or not {"params", "tokens"} <= self.columns.keys():
+        if plain(last_part(self.columns.get("flops", ""))) != "c":
             return
-        N, D, C = (counts_of(self.raw[self.columns[name]]) for name in _SIZES)
-        known = np.isfinite(N) & np.isfinite(D) & np.isfinite(C)
-        if known.sum() < 3:
-            return
-        work = (N * D)[known]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scattered = np.ptp(np.log(C[known] / work)) > np.log(30)
-        constant = np.ptp(C[known]) == 0 and work.max() > 2 * work.min()
-        small = not constant and C[known].max() < _LEAST_FLOPS and scattered
-        if constant or (small and np.corrcoef(C[known], work)[0, 1] < 0.5):
-            shown = f"at most {C[known].max():g}"
-            if constant:
-                shown = f"{C[known][0]:g} in every row"
-            self.aside.append(f"{column} ({shown}: no FLOPs, and C = 6ND is taken)")
-            del self.columns["flops"]
+        what = no_flops(self.raw, self.columns)
+        if what is not None:
+            self.aside.append(f"{self.columns.pop('flops')} ({what}, and C = 6ND is taken)")
 
     def count(self, count: str) -> str:
         """Find N under another count's name, and return what N then counts."""
@@ -384,7 +380,7 @@ def _say_which(quantity: str, names: Sequence[str]) -> str:
     return f"say which: --columns {quantity}={quoted(names[0])}"
 
 
-def _require(search: _Search, needs: Sequence[str]) -> None:
+def _require(search: _Search, needs: Sequence[str], *, scores: bool) -> None:
     """Raise InputError if there is no loss, or nothing that a law could be fitted in."""
     missing_needs = [name for name in needs if name not in search.columns]
     usable = not search.columns.keys() <= {*_KNOWN} - {*_SIZES} or (needs and not missing_needs)
@@ -392,7 +388,7 @@ def _require(search: _Search, needs: Sequence[str]) -> None:
     if missing in search.columns:
         return
     refuse_wide(search.raw, search.columns.keys() & {*_SIZES}, search.source)
-    hint = loss_hint(search.raw) if missing == "loss" else ""
+    hint = loss_hint(search.raw, scores=scores) if missing == "loss" else ""
     looked = listed(ALIASES.get(missing, (missing,)), 6)
     raise InputError(
         f"{search.source} has no column for {missing} (looked for {looked})",

@@ -31,11 +31,13 @@ _STEP = 1e-4
 
 def error_columns(names: Sequence[str], loss: str | None) -> list[str]:
     """The columns that say the standard error of the loss, which is read from column `loss`: of its
-    full name, or else of another that may be meant (`loss_se` next to `val_loss`, or the other way
-    round)."""
+    full name, or else of one that differs in a word of validation (`loss_se` next to `val_loss`, or
+    the other way round). The error of another column, as `acc_stderr` is of `acc`, is none of
+    them."""
     if loss is None:
         return []
     of_loss = set(words_of(loss))
+    others = [set(words_of(name)) for name in names if name != loss]
     exact, close = [], []
     for name in names:
         words = set(words_of(name))
@@ -45,9 +47,17 @@ def error_columns(names: Sequence[str], loss: str | None) -> list[str]:
             continue
         if rest == of_loss:
             exact.append(name)
-        elif rest < of_loss or rest - _VALIDATION == {"loss"}:
+        elif rest not in others and _may_mean(rest, of_loss):
             close.append(name)
     return exact or close
+
+
+def _may_mean(rest: set[str], of_loss: set[str]) -> bool:
+    """Whether the words next to `stderr` leave out, or add, no more than that a loss is one, or is
+    of validation."""
+    if rest < of_loss:
+        return of_loss - rest <= _VALIDATION or rest <= {"loss", *_VALIDATION}
+    return rest - _VALIDATION == {"loss"}
 
 
 def text_for_error(raw: pd.DataFrame, names: Sequence[str]) -> list[Note]:

@@ -284,7 +284,8 @@ def rises(name: str) -> bool:
     words = set(words_of(name))
     if words & _ONLY_OF_LOSSES or {"bits", "per"} <= words:
         return False  # arc_easy_bpb is the loss of the answers
-    return bool(words & set(_RISING)) or {"exact", "match"} <= words
+    pairs = ({"exact", "match"}, {"pass", "rate"}, {"success", "rate"}, {"win", "rate"})
+    return bool(words & set(_RISING)) or any(pair <= words for pair in pairs)
 
 
 def of_hundred(name: str) -> bool:

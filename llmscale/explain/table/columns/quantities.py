@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import where_option
@@ -192,7 +193,7 @@ def check_above(
         rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in places]
         above = _ABOVE_ZERO.get(str(unit).lower(), "positive numbers")
         above = "numbers" if least < 0 else above
-        fix = f"fix these rows, or leave them out: {where_option(values.name, '>', 0)}"
+        fix = f"fix these rows, or leave them out: {_without(values, number[left])}"
         where = listed(rows)
         if left.sum() / 2 < bad.sum() < left.sum():
             where = f"{int(bad.sum()):,} of {counted(int(left.sum()), 'row')}: {where}"
@@ -207,6 +208,16 @@ def check_above(
         raise InputError(
             f"column {given.name!r} of {path} must be {above}, and is not in {where}", fix
         )
+
+
+def _without(values: pd.Series, number: NDArray[np.float64]) -> str:
+    """The options that leave out the numbers that are not above zero, or not finite."""
+    options = []
+    if np.isposinf(number).any():
+        options.append(where_option(values.name, "<", "inf"))
+    if not (number[~np.isposinf(number)] > 0).all():
+        options.append(where_option(values.name, ">", 0))
+    return " ".join(options)
 
 
 def _shown(value: Any, most: int = 20) -> str:

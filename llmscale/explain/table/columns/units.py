@@ -17,12 +17,12 @@ from llmscale.quantity import SUFFIXES, parse_count
 Array = NDArray[np.float64]
 
 LOSS_UNITS = (
-    *("nats", "bits", "perplexity", "accuracy", "percent"),
+    *("nats", "bits", "perplexity", "accuracy", "percent", "hundredths"),
     *("ln", "log10", "log2", "log-likelihood"),
 )
 """What a loss may be given in: nats or bits per token, exp(nats), an accuracy (read as 1 -
-accuracy, or 1 - accuracy/100 if one is above 1), a metric of 100 (read as 1 - metric/100), a
-logarithm of nats, or minus nats."""
+accuracy, or 1 - accuracy/100 if one is above 1), a metric of 100 (read as 1 - metric/100), a score
+in percent (read as a share, score/100), a logarithm of nats, or minus nats."""
 
 LOGARITHMS = {"ln": math.e, "log": math.e, "log2": 2.0, "log10": 10.0}
 """Logarithms that a column may be given in, by their base."""
@@ -33,6 +33,7 @@ _PREFIXES = {"m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y"
 _NATS = {
     **dict.fromkeys(("nats", "nat"), 1.0),
     **dict.fromkeys(("bits", "bit"), math.log(2)),
+    "hundredths": 0.01,
     **dict.fromkeys(("log-likelihood", "loglikelihood", "logprob", "negative"), -1.0),
 }
 _PER_BYTE = ("bits_per_byte", "bits-per-byte", "bits/byte", "bpb")

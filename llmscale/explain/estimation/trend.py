@@ -1,0 +1,35 @@
+"""Whether a fitted law tells more of the losses than their mean does."""
+
+import numpy as np
+from scipy.special import fdtrc
+
+from llmscale.errors import Note
+from llmscale.explain.estimation.result import Fit, run_weights
+from llmscale.notes.fitting import NO_TREND
+
+_ROUNDED = 1e-9
+"""Residuals below this are rounding: such a law says all of it."""
+
+
+def no_trend(fit: Fit) -> Note | None:
+    """What to say of a law that is no closer to the losses than their mean is (F test); None if
+    it is, or there are too few runs to tell."""
+    if fit.runs is None:
+        return None
+    level = fit.law.level_of(fit.table.frame["loss"].to_numpy(dtype=float))
+    weight = run_weights(fit.table)
+    about_mean = float((weight * (level - np.average(level, weights=weight)) ** 2).sum())
+    about_law = float((weight * fit.residuals**2).sum())
+    told = max(fit.law.told_by_runs or fit.free, 2) - 1
+    left = len(level) - told - 1
+    if left < 1 or about_law <= _ROUNDED**2 * len(level):
+        return None
+    ratio = max(about_mean - about_law, 0.0) / told / (about_law / left)
+    chance = float(fdtrc(told, left, ratio))
+    if chance < NO_TREND.limit:
+        return None
+    inputs = " and ".join(fit.law.inputs)
+    return NO_TREND.note(
+        f"{fit.law.name} is hardly closer to the {len(level)} losses than their mean is (F test, "
+        f"p = {chance:.2g}): they do not change with {inputs} by more than they scatter"
+    )
