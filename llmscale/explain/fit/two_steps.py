@@ -253,9 +253,9 @@ def two_steps(
     whose column `metric` holds the score.
 
     `second` is a law in the loss: task-accuracy for what rises from chance to a ceiling as the loss
-    falls, task-error for errors; the score tells which if none is named, and of errors the held-out
-    budgets. One that moves the other way is fitted to 1 - score. Every run with a score is in the
-    second step. Raises InputError, and WorkError as `fit_law` does."""
+    falls, task-error for errors; the score tells which if none is named, and of errors the
+    residuals. One that moves the other way is fitted to 1 - score. Every run with a score is in
+    the second step. Raises InputError, and WorkError as `fit_law` does."""
     options = replace(options or Options(), **changes)
     table = as_table(source)
     score = score_of(table, metric, second)

@@ -254,10 +254,10 @@ def is_loss(name: str) -> bool:
 def says_loss(name: str) -> bool:
     """Whether a name has a word for a loss or a unit of one, whatever else it says: `loss_c4`,
     `arc_easy_bpb`; `acc_4_bits` is of a model of 4 bits."""
-    words = set(words_of(name))
-    said = words & {*_LOSS, *_ONLY_OF_LOSSES, *_LIKE_LOSSES} or {"cross", "entropy"} <= words
-    in_bits = "bits" in words and ("per" in words or not words & {*_RISING, *ERRORS})
-    return bool(said) or in_bits
+    words = words_of(name)
+    said = {*words} & {*_LOSS, *_ONLY_OF_LOSSES, *_LIKE_LOSSES} or {"cross", "entropy"} <= {*words}
+    before = words[words.index("bits") - 1] if "bits" in words[1:] else ""
+    return bool(said) or ("bits" in words and not before.isdigit())
 
 
 def is_validation(name: str) -> bool:
