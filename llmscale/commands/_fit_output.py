@@ -118,10 +118,13 @@ def reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> str | Non
     return f"read: {table.reading}{also}"
 
 
-def show_reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> None:
-    """Print which column became what."""
+def show_reading(
+    table: "RunTable | Origin", inputs: Iterable[str] = (), also: Iterable[str] = ()
+) -> None:
+    """Print which column became what, and what else was read."""
     text = reading(table, inputs)
     if text:
+        text = "; ".join([text, *also])
         output.results.say("read:", "dim", text.removeprefix("read: "), "dim")
 
 

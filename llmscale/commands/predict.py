@@ -69,7 +69,7 @@ def _show_task(found: "TaskForecast") -> None:
     output.results.say("forecast:", "bold", found.verdict, "bold")
     for name, said in found.steps.said():
         output.results.say(f"{name}:", "bold", said)
-    _show_choice(found.loss)
+    _show_choice(found.loss, f"score = {found.steps.score.read}")
     interval = f"{100 * found.level:g}% interval"
     columns: list[str | Text] = [
         *_letters(found.loss),
@@ -83,10 +83,8 @@ def _show_task(found: "TaskForecast") -> None:
         score = _with_ends(row["score"], row["score_low"], row["score_high"])
         table.add_row(*_asked(found.loss, place), loss, score, _beyond(row))
     output.results.print(table)
-    if found.loss.coverage:
-        output.results.say("coverage of the loss:", "", found.loss.coverage)
-    if found.coverage:
-        output.results.say(f"coverage of {found.metric}:", "", found.coverage)
+    for name, said in found.covered():
+        output.results.say(f"{name}:", "", said)
 
 
 def _show(found: "Forecast") -> None:
@@ -114,8 +112,8 @@ def _show(found: "Forecast") -> None:
         output.results.say("coverage:", "", found.coverage)
 
 
-def _show_choice(found: "Forecast") -> None:
-    """Why this law, and which column became what."""
+def _show_choice(found: "Forecast", *read: str) -> None:
+    """Why this law, and which column became what; `read` are others."""
     from llmscale.commands._fit_output import show_reading
 
     assert found.fit is not None
@@ -125,7 +123,7 @@ def _show_choice(found: "Forecast") -> None:
             output.results.say("", "", found.chosen.spread_text)
         for law, reason in found.chosen.left_out:
             output.results.say("left out:", "", f"{law} ({reason})")
-    show_reading(found.fit.origin, found.fit.law.inputs)
+    show_reading(found.fit.origin, found.fit.law.inputs, read)
 
 
 def _heading(found: "Forecast") -> str:

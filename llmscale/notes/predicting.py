@@ -32,7 +32,8 @@ FORECAST_NOT_COVERED = Kind(
     when="intervals fitted on lower budgets hold fewer of the higher ones than they promise, by "
     "{limit:.0%} or more",
     means="On this table the law's forecasts miss more often than they say.",
-    remedy="Try another law (--law all), or fit only the higher budgets.",
+    remedy="Try another law (--law all; of a task's score --task-law), or fit only the higher "
+    "budgets.",
     limit=0.2,
 )
 FORECAST_ONE_SIDED = Kind(
@@ -57,10 +58,11 @@ OPTIMUM_DISPUTED = Kind(
 )
 TASK_IN_PERCENT = Kind(
     "task-in-percent",
-    NEWS,
-    when="a task's score is above 1",
-    means="It was taken as percent and divided by 100: forecasts are shares, from 0 to 1.",
-    remedy="Nothing, or name another column.",
+    WRONG,
+    when="a task's score is above 1, and neither its name nor its cells say percent",
+    means="It was taken as percent and divided by 100: forecasts are shares, from 0 to 1. If it is "
+    "anything else than an accuracy or an error rate, they mean nothing.",
+    remedy="Nothing if it is in percent, or name another column.",
 )
 TASK_BEFORE_HALFWAY = Kind(
     "task-before-halfway",

@@ -41,7 +41,7 @@ from llmscale.explain.forecast.forecast import Forecast, Optimum
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
 from llmscale.explain.table import RunTable
-from llmscale.settings import shows_keywords
+from llmscale.settings import shows_keywords, stated_options
 
 _IN_TWO = {"params", "tokens", "flops"}
 """What laws in N and D can be asked for, two at a time."""
@@ -145,7 +145,7 @@ def predict(
         return predict_end(source, spec, reading_given(settings))
     points = _points(spec)
     if not points:
-        raise _nothing_asked(source)
+        raise _nothing_asked(source, spec)
     given = options_given(spec, settings)
     every = spec.law == "all"
     laws = () if every else laws_of(spec.law)
@@ -216,13 +216,14 @@ def _points(spec: PredictSpec) -> dict[str, Array]:
     return points
 
 
-def _nothing_asked(source: Any) -> InputError:
+def _nothing_asked(source: Any, spec: PredictSpec) -> InputError:
     """What a law predicts from, of the fit at hand if there is one."""
     problem = "nothing was asked for"
     if isinstance(source, Fit):
         return InputError(problem, _wanted(source))
     table = (source,) if isinstance(source, (str, Path)) else ()
-    example = command_line("llmscale", "predict", *table, "--flops", "1e23")
+    options = stated_options(spec)
+    example = command_line("llmscale", "predict", *table, *options, "--flops", "1e23")
     return InputError(problem, f"give --params and --tokens, or --flops: {example}")
 
 

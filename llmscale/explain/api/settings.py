@@ -199,7 +199,7 @@ class PredictSpec(_OfRuns):
     task_law: str | type | None = setting(
         None,
         help="The law of the score in the loss: task-accuracy, task-error or ./mine.py:MyLaw.",
-        usual="by whether the score falls or rises with the loss",
+        usual="task-accuracy; if the score rises with the loss, the one with the smaller residuals",
         group=FORECAST,
         metavar="NAME",
     )

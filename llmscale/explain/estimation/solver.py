@@ -23,6 +23,10 @@ _RIDGE = 0.01
 """An objective that falls by a smaller share in another 400 steps is at the bottom of a ridge."""
 ROWS_OF_A_PART = 2**13
 """Of more than MANY_ROWS, starts are tried on so many."""
+_EXACT = 5e-5
+"""Residuals this small in the mean square, a tenth of what seeds do to a loss or less, are those of
+a perfect fit. It may still fall, towards a coefficient that is infinite: a straight line is an
+exponential of no curvature."""
 _AT_ZERO = 1e-3
 _LEVEL = 1e-6
 """Eigenvalues of the Hessian below this share of what squares would give: perhaps level there."""
@@ -190,7 +194,8 @@ def _best(
     if further.settled[lower]:
         return Descent(further.theta[lower], True)
     fallen = ends.objective[lowest] - further.objective[lower]
-    if fallen > _RIDGE * ends.objective[lowest] + rounding:
+    exact = further.objective[lower] <= 0.5 * _EXACT**2 * weight_R.sum()
+    if not exact and fallen > _RIDGE * ends.objective[lowest] + rounding:
         raise _unsettled(float(further.objective[lower]))
     return Descent(further.theta[lower], False)
 

@@ -147,8 +147,9 @@ class Backtest:
         )
         return tuple(note for note in (self._not_covered, one_sided) if note is not None)
 
-    @property
-    def _not_covered(self) -> Note | None:
+    def not_covered(self, what: str, remedy: str) -> Note | None:
+        """The note on intervals that hold too few runs, for `what` was forecast; None if they hold
+        enough, or if there are too few runs to judge."""
         held = (self.frame["low"] <= self.frame["loss"]) & (
             self.frame["loss"] <= self.frame["high"]
         )
@@ -156,12 +157,16 @@ class Backtest:
         if self.n < _RUNS_TO_JUDGE or share >= self.level - _MISSED:
             return None
         message = (
-            f"forecasts of {self.law} do not cover on this table: fitted on lower budgets, its "
+            f"forecasts of {what} do not cover on this table: fitted on lower budgets, its "
             f"{100 * self.level:g}% intervals held {100 * share:.0f}% of "
-            f"{counted(self.n, 'run')} at higher ones; try another law "
-            "(--law all), or fit the higher budgets alone"
+            f"{counted(self.n, 'run')} at higher ones; {remedy}"
         )
         return FORECAST_NOT_COVERED.note(message)
+
+    @property
+    def _not_covered(self) -> Note | None:
+        remedy = "try another law (--law all), or fit the higher budgets alone"
+        return self.not_covered(self.law, remedy)
 
     @property
     def tested(self) -> Tested:

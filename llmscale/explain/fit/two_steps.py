@@ -16,6 +16,7 @@ from llmscale.explain.estimation.result import Fit, Tested, percentiles, with_co
 from llmscale.explain.fit.backtest import check as backtest
 from llmscale.explain.fit.parametric import fit_law
 from llmscale.explain.fit.sources import Source, as_table
+from llmscale.explain.fit.task_choice import chosen_law
 from llmscale.explain.fit.task_score import TASK_LOSS, Score, score_of
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast, amount
@@ -57,9 +58,10 @@ class TaskForecast:
     @property
     def all_notes(self) -> tuple[Note, ...]:
         """What to know of both fits, and of the forecast."""
+        # How the score was read comes before all that hangs on it.
         return (
-            *self.loss.all_notes,
             *self.steps.score.notes,
+            *self.loss.all_notes,
             *self.steps.second.notes,
             *self.notes,
         )
@@ -98,7 +100,14 @@ class TaskForecast:
             f"{self._place(row)}  {self._told(row)}, by a loss of {digits.number(row['loss'])}"
             for row in self.rows()
         ]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        lines += [f"{name}: {said}" for name, said in self.covered()]
+        notes = (*self.steps.score.notes, *self.notes)
+        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+    def covered(self) -> Iterator[tuple[str, str]]:
+        """What forecasts of either step have held: `coverage of mmlu` and a sentence."""
+        both = {"the loss": self.loss.coverage, self.metric: self.coverage}
+        yield from ((f"coverage of {name}", said) for name, said in both.items() if said)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -113,7 +122,8 @@ class TaskForecast:
             )
             for row in self.rows()
         ]
-        said = (html.sentence(f"{name}: {text}") for name, text in self.steps.said())
+        told = (*self.steps.said(), *self.covered())
+        said = (html.sentence(f"{name}: {text}") for name, text in told)
         return "".join([html.table(headings, cells), *said, html.notes(self.all_notes)])
 
     def _place(self, row: Mapping[str, float]) -> str:
@@ -132,11 +142,18 @@ class TwoSteps:
     first: Fit
     second: Fit
     score: Score
+    choice: str = ""
+    """Why the law of the second, if it could have been another."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to know of either."""
-        return (*self.first.notes, *self.score.notes, *self.second.notes)
+        return (*self.score.notes, *self.first.notes, *self.second.notes)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the second is a fit to 1 - score."""
+        return self.score.mirrors(type(self.second.law))
 
     def forecast(self, *, level: float | None = None, **inputs: Any) -> TaskForecast:
         """The score of a new run at params=, tokens= (or N=, D=). Raises InputError."""
@@ -165,16 +182,23 @@ class TwoSteps:
             low, high = (np.clip(end, 0.0, 1.0).reshape(shape)[()] for end in ends)
         coverage = (check and check.coverage) or "not tested on this table: too few budgets"
         notes = (*told.notes, *_outside(self.second.law, told.loss))
-        return TaskForecast(told.loss, low[()], high[()], loss, self, coverage, notes)
+        score, ends = told.loss, (low[()], high[()])
+        if self.mirrored:
+            score, ends = 1.0 - score, (1.0 - ends[1], 1.0 - ends[0])
+        return TaskForecast(score, *ends, loss, self, coverage, notes)
 
     @cached_property
     def tested(self) -> Tested | None:
         """What scores of higher budgets needed when they were forecast from those of lower ones, at
-        the losses that were measured; None without refits. Its notes are on laws of losses."""
+        the losses that were measured; None without refits."""
         if not len(self.second.replicates):
             return None
         with np.errstate(all="ignore"):
-            return replace(backtest(self.second).tested, notes=())
+            test = backtest(self.second)
+        # What else a backtest notes is on laws of the loss.
+        remedy = "take another --task-law, or the loss of the task's own answers (--task-loss)"
+        note = test.not_covered(f"{self.score.column} by {self.second.law.name}", remedy)
+        return replace(test.tested, notes=(note,) if note else ())
 
     def said(self) -> Iterator[tuple[str, str]]:
         """What each step is, and what it was fitted to: a name and a sentence of each."""
@@ -184,8 +208,10 @@ class TwoSteps:
         size = f"the {second.origin.runs} of them with {score}"
         if second.origin.rows == first.origin.rows:
             size = "all of them"
-        law = f"{second.law.name}: {second.formula}, fitted to {size}; {self.score.reason}"
-        yield score, law
+        formula = f"1 - {second.formula}" if self.mirrored else second.formula
+        yield score, f"{second.law.name}: {formula}, fitted to {size}; {self.score.reason}"
+        if self.choice:
+            yield f"law of {score}", self.choice
 
     def task_json(self) -> dict[str, Any]:
         """The second step."""
@@ -194,7 +220,10 @@ class TwoSteps:
             "column": self.score.column,
             "loss": self.score.table.columns[TASK_LOSS],
             "law": law.name,
+            "of_one_minus_score": self.mirrored,
+            "in_percent": self.score.in_percent,
             "reason": self.score.reason,
+            "choice": self.choice,
             "coefficients": {name: float(value) for name, value in law.coefficients().items()},
             "n_rows": self.second.origin.rows,
         }
@@ -224,8 +253,9 @@ def two_steps(
     whose column `metric` holds the score.
 
     `second` is a law in the loss: task-accuracy for what rises from chance to a ceiling as the loss
-    falls, task-error for errors; the score tells which if none is named. Every run with a score is
-    in the second step. Raises InputError, and WorkError as `fit_law` does."""
+    falls, task-error for errors; the score tells which if none is named, and of errors the
+    residuals. One that moves the other way is fitted to 1 - score. Every run with a score is in
+    the second step. Raises InputError, and WorkError as `fit_law` does."""
     options = replace(options or Options(), **changes)
     table = as_table(source)
     score = score_of(table, metric, second)
@@ -236,8 +266,11 @@ def with_score(first: Fit, score: Score, options: Options) -> TwoSteps:
     """Both steps, of which the first is fitted. The second minimises squares, as both papers do:
     scores have the errors of counts, and no long tails."""
     quick = replace(options, objective="squared", holdout="none", diagnostics=False)
-    second = fit_law(score.table, score.law, without_constraints(quick))
-    return TwoSteps(first, replace(second, notes=(*second.notes, *_halfway(second, score))), score)
+    quick = without_constraints(quick)
+    law, choice = chosen_law(score, quick)
+    second = fit_law(score.table_for(law), law, quick)
+    second = replace(second, notes=(*second.notes, *_halfway(second, score)))
+    return TwoSteps(first, second, score, choice)
 
 
 def _halfway(second: Fit, score: Score) -> tuple[Note, ...]:
@@ -246,7 +279,8 @@ def _halfway(second: Fit, score: Score) -> tuple[Note, ...]:
     if not isinstance(law, TaskAccuracy) or lowest <= law.L_0:
         return ()
     said = (
-        f"no run is halfway from chance to the ceiling of {score.column}: that is at a loss of "
+        f"no run is halfway from chance to the ceiling of {score.named_for(type(law))}: that is at "
+        f"a loss of "
         f"{law.L_0:.4g}, and the lowest is {lowest:.4g}; where it levels off is hardly known"
     )
     return (TASK_BEFORE_HALFWAY.note(said),)

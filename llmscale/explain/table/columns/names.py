@@ -162,6 +162,9 @@ _RISING = spellings(
     chrf rouge1 rouge2 rougel rougelsum meteor
     """
 )
+ERRORS = ("err", "error", "errors", "wer", "cer")
+"""Words for a share of wrong answers, in a column that holds the score of a task."""
+_LIKE_LOSSES = ("logloss", "logprob", "logprobs", "logperplexity", "surprisal")
 _OF_HUNDRED = ("bleu", "chrf", "percent", "pct")
 
 
@@ -246,6 +249,15 @@ def is_loss(name: str) -> bool:
     words = set(words_of(name))
     named = bool(words & set(_LOSS)) or {"cross", "entropy"} <= words
     return named and not words & set(_NO_LOSS)
+
+
+def says_loss(name: str) -> bool:
+    """Whether a name has a word for a loss or a unit of one, whatever else it says: `loss_c4`,
+    `arc_easy_bpb`; `acc_4_bits` is of a model of 4 bits."""
+    words = words_of(name)
+    said = {*words} & {*_LOSS, *_ONLY_OF_LOSSES, *_LIKE_LOSSES} or {"cross", "entropy"} <= {*words}
+    before = words[words.index("bits") - 1] if "bits" in words[1:] else ""
+    return bool(said) or ("bits" in words and not before.isdigit())
 
 
 def is_validation(name: str) -> bool:
