@@ -244,40 +244,14 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
 
 def show_ranking(comparison: "Comparison") -> None:
     """Laws in the order in which to use them, and those that do not suit the table."""
-    table = output.make_table(
-        "laws, best first",
-        "",
-        "law",
-        "coefficients",
-        "held-out error",
-        "inside",
-        "CV error",
-        "ΔAICc",
-        "weight",
-        left=2,
-    )
-    for one in comparison.ranked:
-        check = one.fit.holdout
-        inside = (
-            "-"
-            if one.holdout_inside is None or check is None
-            else f"{one.holdout_inside} of {len(check.runs)}"
-        )
-        mark = " *" if one.as_good else ""
-        name = output.styled((f"{one.law}{mark}", "bold" if one.as_good else ""))
-        cells = [
-            _percent(one.holdout_error),
-            inside,
-            _percent(one.cv_error),
-            _plain(one.delta_aicc),
-            f"{one.weight:.2f}",
-        ]
-        table.add_row(str(one.rank), name, str(one.coefficients), *cells)
+    from llmscale.explain.fit.comparison import HEADINGS
+
+    table = output.make_table("laws, best first", *HEADINGS, left=2)
+    for one, (rank, law, *cells) in zip(comparison.ranked, comparison.rows(), strict=True):
+        name = output.styled((law, "bold" if one.as_good else ""))
+        table.add_row(rank, name, *cells)
     output.results.print(table)
-    output.results.print(
-        output.styled(("*: as good as the best, as far as these runs can tell", "dim"))
-    )
-    for line in comparison.left_out:
+    for line in (*comparison.legend, *comparison.left_out):
         output.results.print(output.styled((line, "dim")))
 
 
@@ -342,14 +316,3 @@ _GROUPS_A_TABLE = 4
 
 def _with_interval(value: float, ends: tuple[float, float] | None) -> "str | Text":
     return _digits(value, 4) if ends is None else output.stacked(_digits(value, 4), _interval(ends))
-
-
-def _percent(value: float) -> str:
-    """A mean of |ln L̂ - ln L| in percent, as the share or the factor that it is."""
-    from llmscale.explain.estimation.relative import size
-
-    return "-" if value != value else size(value / 100)
-
-
-def _plain(value: float) -> str:
-    return "-" if value != value else f"{value:.1f}"
