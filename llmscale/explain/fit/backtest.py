@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import bdtr
 
 from llmscale.errors import LlmscaleError, Note, counted, first_lines
 from llmscale.explain.estimation.anchor import nearness
@@ -36,9 +37,8 @@ REFITS = 200
 """Bootstrap refits at each origin, unless told."""
 LOWEST_BUDGETS = 3
 """An origin has at least this many budgets behind it."""
-_MISSED = FORECAST_NOT_COVERED.limit
-"""Intervals that hold this much less than their level, over this many runs, do not cover."""
-_RUNS_TO_JUDGE = 10
+_MISSED, _RARE = FORECAST_NOT_COVERED.limit, 0.01
+"""Intervals do not cover that hold this much less than their level, if chance is this rare."""
 _MOST_NEEDS = 1000
 """Of more held-out rows as many say what intervals needed."""
 _COLUMNS = (
@@ -152,14 +152,17 @@ class Backtest:
         held = (self.frame["low"] <= self.frame["loss"]) & (
             self.frame["loss"] <= self.frame["high"]
         )
-        share = float(held.mean())
-        if self.n < _RUNS_TO_JUDGE or share >= self.level - _MISSED:
+        # A run that several origins are asked for is one measurement, and is missed or held as one.
+        held_R = held.groupby(self.frame["run_id"].to_numpy()).mean()
+        runs, share = len(held_R), float(held_R.mean())
+        p_value = float(bdtr(math.ceil(share * runs - 1e-9), runs, self.level))
+        if share > self.level - _MISSED or p_value >= _RARE:
             return None
         message = (
             f"forecasts of {self.law} do not cover on this table: fitted on lower budgets, its "
-            f"{100 * self.level:g}% intervals held {100 * share:.0f}% of "
-            f"{counted(self.n, 'run')} at higher ones; try another law "
-            "(--law all), or fit the higher budgets alone"
+            f"{100 * self.level:g}% intervals held {100 * share:.0f}% of {counted(runs, 'run')} at "
+            f"higher ones, each counted once (binomial test, p = {p_value:.0e}); try another law "
+            "(--law all), or fit only the higher budgets"
         )
         return FORECAST_NOT_COVERED.note(message)
 

@@ -36,9 +36,8 @@ class Compared:
 
     `holdout_error` is that of the fit's held-out check, a mean over runs (see Holdout), and
     `cv_error` the mean of |ln L̂ - ln L| over points, both in percent; NaN if the runs allow none.
-    `aicc` is NaN if there are too few runs for its correction. `weight` is its
-    share in an average over laws. `as_good` says that nothing tells it from the best (see
-    `compare`)."""
+    `aicc` is NaN if there are too few runs for its correction. `weight` is its share in an average
+    over laws. `as_good` says that nothing tells it from the best (see `compare`)."""
 
     fit: Fit
     aicc: float
