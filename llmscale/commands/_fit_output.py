@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
 def show_fits(fits: "tuple[Fit, ...]") -> None:
     """What was found in a sentence, the coefficients of every law, and the held-out checks."""
-    from llmscale.explain.diagnostics.verdict import verdict
-
     table = fits[0].table
-    output.results.say(f"{fits[0].law.name}:", "bold", verdict(fits[0]), "bold")
+    output.results.say(f"{fits[0].law.name}:", "bold", fits[0].verdict, "bold")
     output.results.print(output.styled(f"{table.size} from {table.path}, N is {table.count}"))
     show_reading(table, [name for one in fits for name in one.law.inputs])
     for one in fits:
@@ -41,8 +39,8 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     output.results.print("")
     output.results.print(_coefficients(fits))
     output.results.print("")
-    for run in table.excluded[:_MOST_LEFT_OUT]:
-        output.results.say("left out:", "", f"{run.title} ({run.reason})")
+    for run in table.left_out[:_MOST_LEFT_OUT]:
+        output.results.say("left out:", "", run)
     if len(table.excluded) > _MOST_LEFT_OUT:
         output.results.print(f"and {len(table.excluded) - _MOST_LEFT_OUT} more left out: --json")
     _show_holdouts(fits)
@@ -257,6 +255,8 @@ def show_ranking(comparison: "Comparison") -> None:
 
 def show_groups(found: "Groups") -> None:
     """A column of coefficients for every group, apart and with shared exponents."""
+    from llmscale.explain.estimation.result import reads
+
     first = next(iter(found.fits.values()))
     output.results.print(_named_law(first))
     names = list(found.fits)
@@ -282,10 +282,7 @@ def show_groups(found: "Groups") -> None:
                 ends = found.shared_intervals.get(key)
                 table.add_row(
                     key,
-                    *(
-                        _with_interval(found.joint[name].coefficients()[key], ends)
-                        for name in shown
-                    ),
+                    *(_with_interval(reads(found.joint[name], key), ends) for name in shown),
                 )
         output.results.print(table)
 

@@ -135,18 +135,27 @@ def _show_contenders(chosen: "Chosen") -> None:
     points = len(chosen.contenders[0].loss)
     asked = "forecast" if points == 1 else "last forecast"
     table = output.make_table(
-        "lower budgets asked for higher ones", "law", "error", "budgets", asked, "as good as the best"
+        "lower budgets asked for higher ones",
+        "law",
+        "error",
+        "budgets",
+        asked,
+        "as good as the best",
     )
     for one in chosen.contenders:
         good = "yes" if one.as_good else "no"
-        table.add_row(one.law, one.error_text, str(one.budgets), digits.number(float(one.loss[-1])), good)
+        table.add_row(
+            one.law, one.error_text, str(one.budgets), digits.number(float(one.loss[-1])), good
+        )
     output.results.print(table)
 
 
 def _heading(found: "Forecast") -> str:
     if found.optima:
         return "best of the budget"
-    return "forecast, with C = 6ND" if {"flops", "params", "tokens"} <= set(found.at) else "forecast"
+    return (
+        "forecast, with C = 6ND" if {"flops", "params", "tokens"} <= set(found.at) else "forecast"
+    )
 
 
 def _letters(found: "Forecast") -> list[str]:

@@ -28,6 +28,7 @@ from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.forecast import forecast as forecasts
 from llmscale.explain.forecast.widths import growth, needed
 from llmscale.explain.laws import Array, Law, law_named
+from llmscale.notes import with_codes
 from llmscale.notes.predicting import FORECAST_NOT_COVERED, FORECAST_NOT_TESTED, FORECAST_ONE_SIDED
 from llmscale.runs.json_values import plain
 
@@ -195,7 +196,7 @@ class Backtest:
         lines = [f"backtest of {self.law}: {self.coverage}"]
         lines.append(f"  {self.width_ratio['all']:.2f} times as wide as the plain interval")
         lines.append(f"  measured against forecast at the next budget: {self.bias}")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join([*lines, *(f"  note: {line}" for line in with_codes(self.notes))])
 
 
 def backtest(

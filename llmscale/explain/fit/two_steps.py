@@ -21,6 +21,7 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast, amount
 from llmscale.explain.laws import LETTERS, Array, Law
 from llmscale.explain.laws.task_accuracy import TaskAccuracy
+from llmscale.notes import with_codes
 from llmscale.notes.predicting import TASK_BEFORE_HALFWAY, TASK_NOT_A_SHARE
 
 
@@ -98,7 +99,7 @@ class TaskForecast:
             f"{self._place(row)}  {self._told(row)}, by a loss of {digits.number(row['loss'])}"
             for row in self.rows()
         ]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([*lines, *(f"note: {line}" for line in with_codes(self.notes))])
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
