@@ -49,8 +49,8 @@ class Holdout:
 
     @property
     def mean_error(self) -> float:
-        """The held-out error, wherever one is shown: the mean over runs of |predicted/measured - 1|,
-        or of a plain law of |predicted - measured|."""
+        """The held-out error, wherever one is shown: the mean over the runs of
+        |predicted/measured - 1|, or of a plain law of |predicted - measured|."""
         return self.mean_abs_error if self.law.plain else self.mean_abs_rel_error
 
     @property

@@ -97,14 +97,16 @@ class Chosen:
         how = f"{first.law}, which erred least {self._asked}: {error}"
         others = self.contenders[1:]
         if any(one.error < first.error for one in others):
-            how = f"{first.law}, off by {error} {self._asked}, and by the least if public tables count, too"
+            least = "and by the least if public tables count, too"
+            how = f"{first.law}, off by {error} {self._asked}, {least}"
         if not others:
             return how
         second = others[0]
         by = second.error_text if second.budgets else "which it was too short to test"
+        apart = _apart(first, second)
         if second.error < first.error:
-            return f"{how}; {second.law} erred less here, {by}, and its forecast {_apart(first, second)}"
-        return f"{how}; next {second.law}, {by}, whose forecast {_apart(first, second)}"
+            return f"{how}; {second.law} erred less here, {by}, and its forecast {apart}"
+        return f"{how}; next {second.law}, {by}, whose forecast {apart}"
 
     @property
     def _asked(self) -> str:
