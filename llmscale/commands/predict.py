@@ -144,9 +144,8 @@ def _show_contenders(chosen: "Chosen") -> None:
     )
     for one in chosen.contenders:
         good = "yes" if one.as_good else "no"
-        table.add_row(
-            one.law, one.error_text, str(one.budgets), digits.number(float(one.loss[-1])), good
-        )
+        loss = digits.number(float(one.loss[-1]))
+        table.add_row(one.law, one.error_text, str(one.budgets), loss, good)
     output.results.print(table)
 
 

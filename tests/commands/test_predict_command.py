@@ -88,3 +88,18 @@ def test_runs_of_one_ratio_are_asked_for_one_of_size_and_tokens(table: Path) -> 
     assert "every run has 20 tokens a parameter" in said
     assert "give --params only" in said
     assert run(table, "-N", "10B").exit_code == 0
+
+
+def test_all_laws_are_listed_with_what_each_erred_and_forecasts(table: Path) -> None:
+    shown = run(table, "--flops", "1e21", "--law", "all").stdout
+    assert "lower budgets asked for higher ones" in shown
+    said = json.loads(run(table, "-C", "1e21", "--law", "all", "--json").stdout)
+    rows = [line.split() for line in shown.splitlines()]
+    for one in said["chosen"]["laws"]:
+        (row,) = [row for row in rows if row[:1] == [one["law"]] and len(row) == 5]
+        assert float(row[3]) == pytest.approx(one["loss"][0], rel=1e-4)
+        assert row[4] == ("yes" if one["as_good"] else "no")
+    both = run(table, "--flops", "1e21", "--params", "1B").stdout
+    assert "lower budgets asked for higher ones\n" not in both
+    assert "at C = 1e+21, N = 1B, D = 167B" in both
+    assert "forecast, with C = 6ND" in both

@@ -333,6 +333,9 @@ def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverge
         assert np.asarray(cross.get_ydata(), float)[0] <= ax.get_ylim()[1]
     evaluated = [line for line in tokens.lines if np.size(line.get_xdata()) == 5]
     assert len(evaluated) == drawing.n_runs
+    # The legend's line is like those of the figure: with dots, or without.
+    validation = drawing.figure.legends[0].get_lines()[0]
+    assert validation.get_marker() == max(line.get_marker() for line in evaluated)
     assert max(np.asarray(line.get_ydata(), float)[-1] for line in evaluated[2:]) < 3.1
 
 

@@ -135,7 +135,7 @@ def test_the_comparison_prints_and_goes_to_json() -> None:
     } <= set(payload["laws"][0])
     assert payload["unsuitable"][0]["law"] == "moe"
     lines = str(found).splitlines()
-    assert "held-out error" in lines[0] and "CV error" in lines[0]
+    assert "held-out error  inside  CV error" in lines[0]
     assert lines[1].split()[1:3] == ["chinchilla", "*"]  # the best has the star that is explained
     assert any(line.startswith("*: as good as the best") for line in lines)
     # The error is that of the check, which fit shows without a comparison, too.
