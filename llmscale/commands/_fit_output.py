@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
 def show_fits(fits: "tuple[Fit, ...]") -> None:
     """What was found in a sentence, the coefficients of every law, and the held-out checks."""
-    from llmscale.explain.diagnostics.verdict import verdict
-
     table = fits[0].table
-    output.results.say(f"{fits[0].law.name}:", "bold", verdict(fits[0]), "bold")
+    output.results.say(f"{fits[0].law.name}:", "bold", fits[0].verdict, "bold")
     output.results.print(output.styled(f"{table.size} from {table.path}, N is {table.count}"))
     show_reading(table, [name for one in fits for name in one.law.inputs])
     for one in fits:
@@ -41,8 +39,8 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     output.results.print("")
     output.results.print(_coefficients(fits))
     output.results.print("")
-    for run in table.excluded[:_MOST_LEFT_OUT]:
-        output.results.say("left out:", "", f"{run.title} ({run.reason})")
+    for run in table.left_out[:_MOST_LEFT_OUT]:
+        output.results.say("left out:", "", run)
     if len(table.excluded) > _MOST_LEFT_OUT:
         output.results.print(f"and {len(table.excluded) - _MOST_LEFT_OUT} more left out: --json")
     _show_holdouts(fits)
@@ -247,45 +245,21 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
 
 def show_ranking(comparison: "Comparison") -> None:
     """Laws in the order in which to use them, and those that do not suit the table."""
-    table = output.make_table(
-        "laws, best first",
-        "",
-        "law",
-        "coefficients",
-        "held-out error",
-        "inside",
-        "CV error",
-        "ΔAICc",
-        "weight",
-        left=2,
-    )
-    for one in comparison.ranked:
-        check = one.fit.holdout
-        inside = (
-            "-"
-            if one.holdout_inside is None or check is None
-            else f"{one.holdout_inside} of {len(check.runs)}"
-        )
-        mark = " *" if one.as_good else ""
-        name = output.styled((f"{one.law}{mark}", "bold" if one.as_good else ""))
-        cells = [
-            _percent(one.holdout_error),
-            inside,
-            _percent(one.cv_error),
-            _plain(one.delta_aicc),
-            f"{one.weight:.2f}",
-        ]
-        table.add_row(str(one.rank), name, str(one.coefficients), *cells)
+    from llmscale.explain.fit.comparison import HEADINGS
+
+    table = output.make_table("laws, best first", *HEADINGS, left=2)
+    for one, (rank, law, *cells) in zip(comparison.ranked, comparison.rows(), strict=True):
+        name = output.styled((law, "bold" if one.as_good else ""))
+        table.add_row(rank, name, *cells)
     output.results.print(table)
-    output.results.print(
-        output.styled(("*: as good as the best, as far as these runs can tell", "dim"))
-    )
-    for line in comparison.left_out:
+    for line in (*comparison.legend, *comparison.left_out):
         output.results.print(output.styled((line, "dim")))
 
 
 def show_groups(found: "Groups") -> None:
     """A column of coefficients for every group, apart and with shared exponents."""
+    from llmscale.explain.estimation.result import reads
+
     first = next(iter(found.fits.values()))
     output.results.print(_named_law(first))
     names = list(found.fits)
@@ -311,10 +285,7 @@ def show_groups(found: "Groups") -> None:
                 ends = found.shared_intervals.get(key)
                 table.add_row(
                     key,
-                    *(
-                        _with_interval(found.joint[name].coefficients()[key], ends)
-                        for name in shown
-                    ),
+                    *(_with_interval(reads(found.joint[name], key), ends) for name in shown),
                 )
         output.results.print(table)
 
@@ -345,14 +316,3 @@ _GROUPS_A_TABLE = 4
 
 def _with_interval(value: float, ends: tuple[float, float] | None) -> "str | Text":
     return _digits(value, 4) if ends is None else output.stacked(_digits(value, 4), _interval(ends))
-
-
-def _percent(value: float) -> str:
-    """A mean of |ln L̂ - ln L| in percent, as the share or the factor that it is."""
-    from llmscale.explain.estimation.relative import size
-
-    return "-" if value != value else size(value / 100)
-
-
-def _plain(value: float) -> str:
-    return "-" if value != value else f"{value:.1f}"

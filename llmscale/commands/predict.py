@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from llmscale.explain.fit.two_steps import TaskForecast
+    from llmscale.explain.forecast.chosen import Chosen
     from llmscale.explain.forecast.curve_end import EndForecast
     from llmscale.explain.forecast.forecast import Forecast
 
@@ -34,14 +35,15 @@ def predict(
     import llmscale
 
     found: Any = llmscale.predict(table, **settings)
+    every = settings["law"] == "all"
     if json:
         output.print_json(found.to_json())
     elif settings["from_curve"]:
         _show_end(found)
     elif settings["task"]:
-        _show_task(found)
+        _show_task(found, every=every)
     else:
-        _show(found)
+        _show(found, every=every)
     output.warn_all(found.all_notes, every=notes)
 
 
@@ -64,12 +66,12 @@ def _show_end(found: "EndForecast") -> None:
         output.results.say("coverage:", "", found.coverage)
 
 
-def _show_task(found: "TaskForecast") -> None:
+def _show_task(found: "TaskForecast", *, every: bool) -> None:
     """The score of a task, by way of the loss."""
     output.results.say("forecast:", "bold", found.verdict, "bold")
     for name, said in found.steps.said():
         output.results.say(f"{name}:", "bold", said)
-    _show_choice(found.loss, f"score = {found.steps.score.read}")
+    _show_choice(found.loss, f"score = {found.steps.score.read}", every=every)
     interval = f"{100 * found.level:g}% interval"
     columns: list[str | Text] = [
         *_letters(found.loss),
@@ -87,13 +89,13 @@ def _show_task(found: "TaskForecast") -> None:
         output.results.say(f"{name}:", "", said)
 
 
-def _show(found: "Forecast") -> None:
+def _show(found: "Forecast", *, every: bool) -> None:
     assert found.fit is not None
     fit = found.fit
     output.results.say("forecast:", "bold", found.verdict, "bold")
     fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
-    _show_choice(found)
+    _show_choice(found, every=every)
     columns: list[str | Text] = [
         *_letters(found),
         found.metric,
@@ -112,22 +114,48 @@ def _show(found: "Forecast") -> None:
         output.results.say("coverage:", "", found.coverage)
 
 
-def _show_choice(found: "Forecast", *read: str) -> None:
-    """Why this law, and which column became what; `read` are others."""
+def _show_choice(found: "Forecast", *read: str, every: bool) -> None:
+    """Why this law, of `every` law what it erred and says, and which column became what; `read` are
+    others."""
     from llmscale.commands._fit_output import show_reading
 
     assert found.fit is not None
     if found.chosen:
         output.results.say("law:", "", found.chosen.reason)
         if found.chosen.spread_text:
-            output.results.say("", "", found.chosen.spread_text)
+            output.results.print(output.styled(found.chosen.spread_text))
+        if every:
+            _show_contenders(found.chosen)
         for law, reason in found.chosen.left_out:
             output.results.say("left out:", "", f"{law} ({reason})")
     show_reading(found.fit.origin, found.fit.law.inputs, read)
 
 
+def _show_contenders(chosen: "Chosen") -> None:
+    """The laws that were asked, the one that is taken first."""
+    points = len(chosen.contenders[0].loss)
+    asked = "forecast" if points == 1 else "last forecast"
+    table = output.make_table(
+        "lower budgets asked for higher ones",
+        "law",
+        "error",
+        "budgets",
+        asked,
+        "as good as the best",
+    )
+    for one in chosen.contenders:
+        good = "yes" if one.as_good else "no"
+        loss = digits.number(float(one.loss[-1]))
+        table.add_row(one.law, one.error_text, str(one.budgets), loss, good)
+    output.results.print(table)
+
+
 def _heading(found: "Forecast") -> str:
-    return "best of the budget" if found.optima else "forecast"
+    if found.optima:
+        return "best of the budget"
+    return (
+        "forecast, with C = 6ND" if {"flops", "params", "tokens"} <= set(found.at) else "forecast"
+    )
 
 
 def _letters(found: "Forecast") -> list[str]:

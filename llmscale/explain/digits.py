@@ -63,6 +63,13 @@ def telling_apart(low: float, high: float, least: int) -> int:
     return min(max(needed, least), _MOST)
 
 
+def chance(p_value: float, simulations: int) -> str:
+    """`= 0.03`, or `< 0.01` if none of the simulated tables went as far as the real one, so that
+    nothing tells how rare that is."""
+    least = 1.0 / (1 + simulations)
+    return f"= {p_value:.2g}" if p_value > 1.5 * least else f"< {2 * least:.1g}"
+
+
 def times(factor: float, significant: int = 3) -> str:
     """`3.1x`, `1,970x`: how many times, without powers of ten as far as that is readable."""
     if not 10**significant <= factor < 1e7:

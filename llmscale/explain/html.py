@@ -6,6 +6,7 @@ from html import escape
 from llmscale.errors import Note
 from llmscale.errors.printable import masked, one_line, shortened
 from llmscale.explain import digits
+from llmscale.notes import heaviest_first
 
 MOST_ROWS = 20
 """Rows of a table that are shown; of more, how many there are is said."""
@@ -34,8 +35,11 @@ def title(name: str, text: str = "") -> str:
 
 
 def notes(found: Iterable[Note]) -> str:
-    """Every note with its code; nothing if there is none."""
-    items = [f"<li><code>{_text(note.code)}</code> {_text(note.message)}</li>" for note in found]
+    """Every note with its code, the heaviest first; nothing if there is none."""
+    items = [
+        f"<li><code>{_text(note.code)}</code> {_text(note.message)}</li>"
+        for note in heaviest_first(found)
+    ]
     if not items:
         return ""
     word = "note" if len(items) == 1 else "notes"

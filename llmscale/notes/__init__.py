@@ -64,6 +64,11 @@ def weightiest(notes: Iterable[Note]) -> tuple[list[Note], int]:
     return ordered[:MOST_SHOWN], max(len(ordered) - MOST_SHOWN, 0)
 
 
+def with_codes(notes: Iterable[Note]) -> list[str]:
+    """Each note once with its code, the heaviest first: as a result prints them in Python."""
+    return [f"{note.code}: {note}" for note in heaviest_first(dict.fromkeys(notes))]
+
+
 def as_markdown() -> str:
     """The page of the documentation that lists every note."""
     lines = [

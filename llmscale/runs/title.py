@@ -1,7 +1,7 @@
 """How a run is named to people: by size, tokens and how it was made; to programs by `run_id`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmscale.quantity import format_count
@@ -73,13 +73,18 @@ def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list
         tokens = _count(record.get("tokens"))
         if repeated[row] and tokens and titles[place] == str(record["run_id"]):
             titles[place] += f" at {tokens} tokens"
+    return told_apart(titles, [str(record["run_id"]) for record in records])
+
+
+def told_apart(titles: Sequence[str], run_ids: Sequence[str]) -> list[str]:
+    """The titles of runs; those that several runs share carry the start of the id, too."""
     owners: dict[str, set[str]] = {}
-    for title, record in zip(titles, records, strict=True):
-        owners.setdefault(title, set()).add(str(record["run_id"]))
-    for place, (title, record) in enumerate(zip(titles, records, strict=True)):
-        if len(owners[title]) > 1:
-            titles[place] = f"{title} ({str(record['run_id'])[:_SHOWN_OF_AN_ID]})"
-    return titles
+    for title, run_id in zip(titles, run_ids, strict=True):
+        owners.setdefault(title, set()).add(run_id)
+    return [
+        f"{title} ({run_id[:_SHOWN_OF_AN_ID]})" if len(owners[title]) > 1 else title
+        for title, run_id in zip(titles, run_ids, strict=True)
+    ]
 
 
 def _number(value: Any) -> float | None:

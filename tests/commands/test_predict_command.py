@@ -88,3 +88,26 @@ def test_runs_of_one_ratio_are_asked_for_one_of_size_and_tokens(table: Path) -> 
     assert "every run has 20 tokens a parameter" in said
     assert "give --params only" in said
     assert run(table, "-N", "10B").exit_code == 0
+
+
+def test_all_laws_are_listed_with_what_each_erred_and_forecasts(table: Path) -> None:
+    pd.read_csv(table).iloc[::2].to_csv(table, index=False)
+    shown = run(table, "--flops", "1e21", "--law", "all").stdout
+    assert "lower budgets asked for higher ones" in shown
+    rows = [line.split() for line in shown.splitlines()]
+    laws = {row[0]: row[1:] for row in rows if row[-1:] in (["yes"], ["no"])}
+    assert {"anchored", "chinchilla", "kaplan", "over-training"} <= set(laws)
+    taken, (error, budgets, loss, as_good) = next(iter(laws.items()))
+    assert f"law: {taken}, " in shown
+    assert f"{error} over {budgets} budgets" in shown
+    assert loss[:4] in shown.splitlines()[0]
+    assert as_good == "yes"
+    listed = [line for line in shown.splitlines() if line.endswith((" yes", " no"))]
+    assert max(map(len, listed)) <= 80
+
+
+def test_a_run_off_the_optimum_of_a_budget_says_what_follows_from_it(table: Path) -> None:
+    shown = run(table, "--flops", "1e21", "--params", "1B").stdout
+    assert "at C = 1e+21, N = 1B, D = 167B" in shown
+    assert "forecast, with C = 6ND" in shown
+    assert "above the best of their budget, as the one asked for, counting most" in shown

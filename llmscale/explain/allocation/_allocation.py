@@ -16,7 +16,7 @@ from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, fit_law
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
-from llmscale.notes import Weight, weight_of
+from llmscale.notes import Weight, weight_of, with_codes
 from llmscale.notes.predicting import (
     BIAS_UNKNOWN,
     ENVELOPE_BIAS,
@@ -203,7 +203,7 @@ class Allocation:
         lines += [
             f"  C = {C}: N* = {params}, D* = {tokens}" for C, params, tokens in self._optima()
         ]
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  note: {line}" for line in with_codes(self.notes)]
         return "\n".join(lines)
 
     def _exponents(self) -> list[tuple[str, str]]:

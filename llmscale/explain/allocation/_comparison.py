@@ -10,6 +10,7 @@ import numpy as np
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain import html
 from llmscale.explain.allocation._allocation import HORIZONS, Allocation
+from llmscale.notes import with_codes
 from llmscale.notes.predicting import METHOD_NOT_POSSIBLE
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
@@ -85,7 +86,7 @@ class MethodComparison:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         lines += [f"- {sentence}" for sentence in self.disagreements]
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  note: {line}" for line in with_codes(self.notes)]
         return "\n".join(lines)
 
 

@@ -53,7 +53,8 @@ def best_fit(
             del fits[law], tests[law]
     if not fits:
         raise InputError("no law gives a loss there", "forecast nearer to the runs")
-    ranked = judged(tests, _excess(points, fits))
+    excess = _excess(points, fits)
+    ranked = judged(tests, excess)
     fit, unusable = _first_usable([one.law for one in ranked], asked, runs, points)
     left_out += unusable.items()
     ranked = tuple(one for one in ranked if one.law not in unusable)
@@ -67,7 +68,15 @@ def best_fit(
     ]
     if fit.tested is None and fit.kept is None and _refits(fit.law.name, options):
         fit = replace(fit, tested=tests[fit.law.name].tested)
-    return fit, Chosen(tuple(contenders), tuple(left_out))
+    return fit, Chosen(_by_error(contenders), excess, tuple(left_out))
+
+
+def _by_error(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
+    """The law that is taken, which public tables had a say in, then the others by their errors on
+    this table."""
+    first, *others = contenders
+    others.sort(key=lambda one: one.error if one.budgets else np.inf)
+    return first, *others
 
 
 def _first_usable(

@@ -169,6 +169,10 @@ def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Fore
         return replace(_best_of(fit, points["flops"], level), chosen=chosen)
     _check_inputs(fit, tuple(points))
     found = forecast_at(fit, level=level, check=tested(fit, level), **points)
+    if "flops" in points and "flops" not in fit.law.inputs:
+        # N or D follows from the budget: both stand next to it.
+        flops = np.broadcast_to(points["flops"], np.shape(found.loss))
+        found = replace(found, at={"flops": flops if flops.ndim else float(flops), **found.at})
     return replace(found, chosen=chosen)
 
 

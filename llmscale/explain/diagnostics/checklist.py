@@ -219,7 +219,7 @@ def _off_by(fit: Fit, deviation: float) -> str:
 def _used(sheet: Sheet) -> str:
     """How many rows were fitted, and why others were not."""
     fitted = len(sheet.fit.residuals)
-    left_out = [f"{run.title} ({run.reason})" for run in sheet.fit.table.excluded]
+    left_out = sheet.fit.table.left_out
     others = len(sheet.runs) - fitted - len(left_out)
     used = f"{fitted} of {fitted + len(left_out) + max(others, 0)} rows"
     if left_out:

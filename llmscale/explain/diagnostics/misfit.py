@@ -99,7 +99,8 @@ def outliers(evidence: Evidence) -> Note | None:
     order = np.flatnonzero(far)[np.argsort(-np.abs(off[far]), kind="stable")]
     titles = run_titles(evidence.frame, order)
     named = listed(
-        f"{title} ({evidence.relative(off[row])})" for title, row in zip(titles, order, strict=True)
+        f"{title} ({evidence.relative(evidence.residual[row])})"
+        for title, row in zip(titles, order, strict=True)
     )
     row = "row" if evidence.frame["run_id"].duplicated().any() else "run"
     rest = _refit_without(evidence, far)

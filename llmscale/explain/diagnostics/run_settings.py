@@ -25,6 +25,7 @@ from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
 from llmscale.explain.table.rows.weights import NO_WEIGHT
+from llmscale.explain.table.run_table import titles_of, with_reasons
 from llmscale.notes.fitting import (
     DIVERGED_RUNS,
     DUPLICATE_RUNS,
@@ -302,7 +303,7 @@ def diverged_runs(evidence: Evidence) -> Note | None:
     names = [run.run_id for run in diverged]
     return DIVERGED_RUNS.note(
         f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left "
-        f"out: {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law "
+        f"out: {listed(titles_of(diverged))}{_beyond(evidence, names)}. The law "
         f"describes the runs that survived; train {'it' if len(names) == 1 else 'them'} again at "
         f"half the learning rate{sweep_with(evidence.frame, '--retry-diverged 1')}",
     )
@@ -316,7 +317,7 @@ def unfinished_runs(evidence: Evidence) -> Note | None:
     if not left_out:
         return None
     names = [run.run_id for run in left_out]
-    reasons = listed(f"{run.title} ({run.reason})" for run in left_out)
+    reasons = listed(with_reasons(left_out))
     own = ". The sweep's own command finishes them" if evidence.fit.table.path.is_dir() else ""
     return UNFINISHED_RUNS.note(
         f"{counted(len(names), 'run')} left out as not done: "

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr
 
 from llmscale.errors import Note
-from llmscale.explain.estimation.relative import relative, size
+from llmscale.explain.estimation.relative import relative
 from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 from llmscale.notes.kind import Kind
 from llmscale.runs import json_values
@@ -53,12 +53,12 @@ class Bias:
         """The warning, for `what` was forecast."""
         side, too = ("above", "low") if self.above > self.below else ("below", "high")
         most, runs = max(self.above, self.below), self.above + self.below
-        by = size(self.mean_log, plain=self.plain)
+        by = relative(self.mean_log, 2, plain=self.plain).lstrip("+-")
         return kind.note(
             f"{most} of {runs} {what} lie {side} their forecast, by {by} in the mean "
-            f" (sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
+            f"(sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
             f"it was fitted to, and forecasts further out will be too {too} by more. Compare "
-            "forms (--law all), or fit the largest budgets alone"
+            "forms (--law all), or fit only the largest budgets"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -48,12 +48,18 @@ class Holdout:
         return float((self.runs["predicted"] - self.runs["loss"]).abs().mean())
 
     @property
+    def mean_error(self) -> float:
+        """The held-out error, wherever one is shown: the mean over the runs of
+        |predicted/measured - 1|, or of a plain law of |predicted - measured|."""
+        return self.mean_abs_error if self.law.plain else self.mean_abs_rel_error
+
+    @property
     def error_text(self) -> str:
         """The mean error as people read it: a share, or beyond 100% a factor; of a plain law the
         difference."""
+        error = self.mean_error
         if self.law.plain:
-            return f"{self.mean_abs_error:.3g}"
-        error = self.mean_abs_rel_error
+            return f"{error:.3g}"
         return f"{error:.2%}" if error < 1 else f"a factor of {1 + error:.3g}"
 
     @cached_property

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import fdtrc
 
 from llmscale.errors import InputError, Note, both
-from llmscale.explain import html
+from llmscale.explain import digits, html
 from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.constraints import Constraints
 from llmscale.explain.estimation.large_tables import ROWS
@@ -50,7 +50,8 @@ def objection(fit: Fit, free: Fit) -> Note:
     kind, verb = CONSTRAINT_FITS, "does not object"
     if p_value < CONSTRAINT_REJECTED.limit:
         kind, verb = CONSTRAINT_REJECTED, "objects"
-    return kind.note(f"the table {verb} to {said} (p = {p_value:.2g}): {_freely(fit, free)}")
+    p = digits.chance(p_value, SIMULATIONS)
+    return kind.note(f"the table {verb} to {said} (p {p}): {_freely(fit, free)}")
 
 
 def check_near(law: type[Law], constraints: Constraints, miss_R: Array) -> None:

@@ -18,9 +18,11 @@ from llmscale.explain.estimation.lowest_points import LowestPoints
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
+from llmscale.explain.estimation.verdict import verdict
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
 from llmscale.explain.table import Excluded, RunTable
 from llmscale.explain.table.columns.names import is_loss
+from llmscale.notes import with_codes
 from llmscale.runs.json_values import plain
 
 _NO_FLOOR = 1e-9
@@ -154,9 +156,8 @@ class Fit:
         return f"{self.reads(name):.{1 if name in self.untold else significant}g}"
 
     def reads(self, name: str) -> float:
-        """A coefficient as people are shown it: a floor that is nothing but rounding is 0."""
-        value = float(self.law.coefficients()[name])
-        return 0.0 if name == self.law.floor and abs(value) < _NO_FLOOR else value
+        """A coefficient as people are shown it (see `reads`)."""
+        return reads(self.law, name)
 
     def ends(self, name: str) -> str:
         """The interval of a coefficient as text, or what it has instead of one."""
@@ -184,6 +185,12 @@ class Fit:
                 f"name {self.origin.named}",
             )
         return self.runs
+
+    @property
+    def verdict(self) -> str:
+        """What was found, how it did on the runs held out, and how far to use it, in a sentence.
+        Raises InputError if the fit was kept without its runs."""
+        return verdict(self)
 
     @property
     def inputs(self) -> list[Array]:
@@ -299,7 +306,8 @@ class Fit:
         for name in self.law.coefficient_names():
             lines.append(f"  {name:<6} {self.shown(name)}  {self.ends(name)}".rstrip())
         lines += [f"  {self.holdout}"] if self.holdout else []
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  {self.verdict}"] if self.runs is not None else []
+        lines += [f"  note: {line}" for line in with_codes(self.notes)]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -315,6 +323,7 @@ class Fit:
             html.title(self.law.name, about),
             html.table(("", self.law.name, f"{100 * self.level:g}% interval"), rows),
             html.sentence(str(self.holdout)) if self.holdout else "",
+            html.sentence(self.verdict) if self.runs is not None else "",
             html.notes(self.notes),
         ]
         return "".join(parts)
@@ -335,6 +344,12 @@ class Fit:
                 f"give {', '.join(f'{LETTERS.get(name, name)}=...' for name in needed)}",
             )
         return [at[name] for name in needed]
+
+
+def reads(law: Law, name: str) -> float:
+    """A coefficient as people are shown it: a floor that is nothing but rounding is 0."""
+    value = float(law.coefficients()[name])
+    return 0.0 if name == law.floor and abs(value) < _NO_FLOOR else value
 
 
 def untold(law: Law, intervals: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:

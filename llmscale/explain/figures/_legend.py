@@ -8,7 +8,7 @@ from llmscale.explain.estimation.relative import relative
 from llmscale.explain.figures._text import literal, with_mathematics
 from llmscale.explain.fit import Fit, Holdout
 
-_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ"}
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eta": "η"}
 _POINTS_PER_INCH = 72
 _LETTER_POINTS = 3.5
 """Mean width of a letter of the legend's font size."""
@@ -43,8 +43,16 @@ def formula(plain: str) -> str:
 
 
 def short_formula(plain: str) -> str:
-    """The formula as mathematics if it is short, else as written, which can be wrapped."""
-    return with_mathematics(formula(plain)) if len(plain) <= _LONGEST_FORMULA else literal(plain)
+    """The formula as mathematics if it is short, what its letters stand for below it if it is short
+    without that, else as written, which can be wrapped."""
+    if len(plain) <= _LONGEST_FORMULA:
+        return with_mathematics(formula(plain))
+    law, *letters = plain.split(", ")
+    below = ", ".join(letters)
+    short = max(len(law), len(below)) <= _LONGEST_FORMULA
+    if not (short and letters and all("=" in letter for letter in letters)):
+        return literal(plain)
+    return with_mathematics(f"{formula(law)},\n{', '.join(map(formula, letters))}")
 
 
 def fitted_formula(fit: Fit) -> str:

@@ -27,6 +27,7 @@ _MOST_POINTS = 300
 LOGGED_STEPS = 400
 """About as many rows as sweeps log of a run."""
 _MOST_LINES = 1000
+_MOST_DOTS = 25
 _MOST_LEGEND_SIZES = 12
 _WARM_UP_SHARE = 0.03
 """The loss axis begins at the losses after this share of a run: earlier ones squeeze the rest."""
@@ -46,6 +47,11 @@ class _Curve:
         return self.evaluated, self.trained
 
     @property
+    def marker(self) -> str:
+        """A dot at each evaluation, unless they are many."""
+        return "" if len(self.evaluated) > _MOST_DOTS else "o"
+
+    @property
     def last_tokens(self) -> float:
         return max(float(part["tokens"].max()) for part in self.parts if len(part))
 
@@ -56,6 +62,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     sizes = sorted({curve.params for curve in curves})
     colours = dict(zip(sizes, ordered_colours(len(sizes)), strict=True))
     bottom, top = _loss_limits(curves)
+    crowded = len(curves) > 3 * len(sizes)
+    dots = not crowded and any(curve.marker for curve in curves)
     with style():
         figure = Figure(figsize=(width, 0.42 * width + 1.35), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -63,7 +71,6 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             if len(curves) > _MOST_LINES:
                 _draw_together(ax, x, curves, colours)
             else:
-                crowded = len(curves) > 3 * len(sizes)
                 for curve in curves:
                     _draw_curve(ax, x, curve, colours[curve.params], crowded=crowded)
             for curve in curves:
@@ -73,7 +80,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             ax.set_xlabel(LABELS[x].removesuffix(" D").replace(" C", ""))
         log_loss_axis(panels[0], (bottom, top), most=6, perplexity=False)
         panels[0].set_ylabel(LABELS["loss"])
-        _legends(figure, panels, LABELS[evidence.table.count], colours, curves, title)
+        _legends(figure, panels, LABELS[evidence.table.count], colours, curves, title, dots=dots)
     return Drawing(figure, n_runs=len(curves), n_excluded=sum(curve.diverged for curve in curves))
 
 
@@ -123,7 +130,7 @@ def _draw_curve(ax: Axes, x: str, curve: _Curve, colour: Colour, *, crowded: boo
     )
     behind, strength = (0.12, 0.5) if crowded else (0.3, 1.0)
     ax.plot(thinned[x], thinned["loss"], color=colour, alpha=behind, lw=0.8, zorder=2)
-    marker = "" if crowded or len(evaluated) > 25 else "o"
+    marker = "" if crowded else curve.marker
     look: Look = {"color": colour, "alpha": strength, "lw": 1.1, "marker": marker, "ms": 2.2}
     ax.plot(evaluated[x], evaluated["loss"], zorder=3, **look)
 
@@ -156,11 +163,14 @@ def _legends(
     colours: dict[float, Colour],
     curves: Sequence[_Curve],
     title: str | None,
+    *,
+    dots: bool,
 ) -> None:
     """The title and the sizes above the panels, kinds of lines below them."""
     training = f"training, mean over {SMOOTHED_SHARE:.0%} of the run"
+    marker = "o" if dots else ""
     lines = [
-        Line2D([], [], color=INK, lw=1.1, marker="o", ms=2.2, label="validation"),
+        Line2D([], [], color=INK, lw=1.1, marker=marker, ms=2.2, label="validation"),
         Line2D([], [], color=INK, lw=0.8, alpha=0.3, label=training),
     ]
     if any(curve.diverged for curve in curves):

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import one_line
-from llmscale.explain.estimation.levels import levels, points
+from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import log_axis, padded
 from llmscale.explain.figures._legend import fitted_formula
@@ -128,9 +128,11 @@ def _columns(fit: Fit) -> list[str]:
 
 
 def _noise(fit: Fit) -> _Noise:
-    """The spread of runs that differ only in seed, if any, else that of the residuals."""
+    """The spread of runs that differ only in seed, if any, else that of the residuals.
+
+    Runs of nearly one size are no repeats: those of a digitised table may be anything."""
     residual = fit.residuals
-    point = points(fit.table.frame, fit.law.inputs)
+    point = distinct([np.unique(one, return_inverse=True)[1].reshape(-1) for one in fit.inputs])
     counts = np.bincount(point)
     means = np.bincount(point, weights=residual) / counts
     free = len(residual) - len(counts)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import bdtr
 
 from llmscale.errors import LlmscaleError, Note, counted, first_lines
 from llmscale.explain.estimation.anchor import nearness
@@ -27,6 +28,7 @@ from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.forecast import forecast as forecasts
 from llmscale.explain.forecast.widths import growth, needed
 from llmscale.explain.laws import Array, Law, law_named
+from llmscale.notes import with_codes
 from llmscale.notes.predicting import FORECAST_NOT_COVERED, FORECAST_NOT_TESTED, FORECAST_ONE_SIDED
 from llmscale.runs.json_values import plain
 
@@ -36,9 +38,8 @@ REFITS = 200
 """Bootstrap refits at each origin, unless told."""
 LOWEST_BUDGETS = 3
 """An origin has at least this many budgets behind it."""
-_MISSED = FORECAST_NOT_COVERED.limit
-"""Intervals that hold this much less than their level, over this many runs, do not cover."""
-_RUNS_TO_JUDGE = 10
+_MISSED, _RARE = FORECAST_NOT_COVERED.limit, 0.01
+"""Intervals do not cover that hold this much less than their level, if chance is this rare."""
 _MOST_NEEDS = 1000
 """Of more held-out rows as many say what intervals needed."""
 _COLUMNS = (
@@ -153,13 +154,16 @@ class Backtest:
         held = (self.frame["low"] <= self.frame["loss"]) & (
             self.frame["loss"] <= self.frame["high"]
         )
-        share = float(held.mean())
-        if self.n < _RUNS_TO_JUDGE or share >= self.level - _MISSED:
+        # A run that several origins are asked for is one measurement, and is missed or held as one.
+        held_R = held.groupby(self.frame["run_id"].to_numpy()).mean()
+        runs, share = len(held_R), float(held_R.mean())
+        p_value = float(bdtr(math.ceil(share * runs - 1e-9), runs, self.level))
+        if share > self.level - _MISSED or p_value >= _RARE:
             return None
         message = (
             f"forecasts of {what} do not cover on this table: fitted on lower budgets, its "
-            f"{100 * self.level:g}% intervals held {100 * share:.0f}% of "
-            f"{counted(self.n, 'run')} at higher ones; {remedy}"
+            f"{100 * self.level:g}% intervals held {100 * share:.0f}% of {counted(runs, 'run')} at "
+            f"higher ones, each counted once (binomial test, p = {p_value:.0e}); {remedy}"
         )
         return FORECAST_NOT_COVERED.note(message)
 
@@ -197,7 +201,7 @@ class Backtest:
         lines = [f"backtest of {self.law}: {self.coverage}"]
         lines.append(f"  {self.width_ratio['all']:.2f} times as wide as the plain interval")
         lines.append(f"  measured against forecast at the next budget: {self.bias}")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join([*lines, *(f"  note: {line}" for line in with_codes(self.notes))])
 
 
 def backtest(

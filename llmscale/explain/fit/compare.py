@@ -49,7 +49,7 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, solved
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit import parametric
-from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
+from llmscale.explain.fit.comparison import STANDARD_ERRORS, WORST_FACTOR, Compared, Comparison
 from llmscale.explain.fit.held_out import checker_of, predict_held_out
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.fit.sources import Source, as_table
@@ -59,8 +59,6 @@ from llmscale.notes.fitting import HOLDOUT_SKIPPED
 
 __all__ = ["Compared", "Comparison", "compare"]
 
-WORST_FACTOR = 3.0
-"""Of laws that are as good, none has more than this many times the lowest sum of both errors."""
 HOPELESS = math.log(2.0)
 """A law that errs by a factor of two on runs it has not seen is never as good as another."""
 SLOW_FROM, FEW_REFITS, ENOUGH_REFITS = 6, 50, 300
@@ -169,7 +167,8 @@ def _bare(runs: RunTable, law: type[Law], options: Options) -> Fit:
 @dataclass(frozen=True)
 class _Tried:
     """A law with its evidence: |ln L̂ - ln L| at every point when it was left out, and its mean
-    over those held out."""
+    over those held out. Both are by points: here repeats of a run count once, unlike in the
+    held-out error that is shown."""
 
     fit: Fit
     check: Fit | None
@@ -257,7 +256,7 @@ def _ranked(tried: Sequence[_Tried], options: Options) -> tuple[Compared, ...]:
                 aicc=one.aicc,
                 delta_aicc=one.aicc - lowest,
                 cv_error=100 * one.cv_error,
-                holdout_error=100 * one.held_error,
+                holdout_error=100 * fit.holdout.mean_error if fit.holdout else math.nan,
                 holdout_inside=fit.holdout.inside_interval if fit.holdout else None,
                 rank=place + 1,
                 as_good=as_good[index],

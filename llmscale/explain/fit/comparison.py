@@ -14,9 +14,14 @@ from llmscale.runs.json_values import plain
 
 STANDARD_ERRORS = 2.0
 """Laws with a cross-validated error within this many standard errors of the lowest are as good."""
+WORST_FACTOR = 3.0
+"""Of laws that are as good, none has more than this many times the lowest sum of both errors."""
 
-
-_HEAD = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")
+HEADINGS = (
+    "", "law", "coefficients", "held-out error", "inside", "CV error", "ΔAICc", "weight"
+)  # fmt: skip
+_DECIMALS = 2
+"""Of errors in percent."""
 
 _SHARED = {
     "and the table has no ": "the table lacks columns that they take (llmscale laws)",
@@ -29,10 +34,10 @@ _SHARED = {
 class Compared:
     """One law: its fit and three judgements of it.
 
-    `cv_error` and `holdout_error` are means of |ln L̂ - ln L| over points, in percent; NaN if the
-    runs allow none. `aicc` is NaN if there are too few runs for its correction. `weight` is its
-    share in an average over laws. `as_good` says that nothing tells it from the best (see
-    `compare`)."""
+    `holdout_error` is that of the fit's held-out check, a mean over runs (see Holdout), and
+    `cv_error` the mean of |ln L̂ - ln L| over points, both in percent; NaN if the runs allow none.
+    `aicc` is NaN if there are too few runs for its correction. `weight` is its share in an average
+    over laws. `as_good` says that nothing tells it from the best (see `compare`)."""
 
     fit: Fit
     aicc: float
@@ -105,6 +110,17 @@ class Comparison:
         return {one.law: one.weight for one in self.ranked}
 
     @property
+    def legend(self) -> tuple[str, str]:
+        """What the errors and the star mean."""
+        return (
+            "held-out error: mean over the runs held out; CV error: mean over points, each "
+            "predicted without its fold",
+            f"*: as good as the best: CV error within {STANDARD_ERRORS:g} standard errors of the "
+            "lowest, by the differences point by point, and both errors together at most "
+            f"{WORST_FACTOR:g} times the lowest",
+        )
+
+    @property
     def left_out(self) -> list[str]:
         """One line a reason for which laws were not fitted: several laws may share one."""
         shared: dict[str, list[str]] = {words: [] for words in _SHARED.values()}
@@ -131,51 +147,57 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        table = html.table(_HEAD[1:], [_row(one)[1:] for one in self.ranked])
-        left_out = map(html.sentence, self.left_out)
+        table = html.table(HEADINGS[1:], [row[1:] for row in self.rows()])
+        told = map(html.sentence, (*self.legend, *self.left_out))
         notes = html.notes(note for one in self.ranked for note in one.notes)
-        return "".join([table, *left_out, notes])
+        return "".join([table, *told, notes])
 
     def __str__(self) -> str:
-        rows = [_HEAD, *(_row(one) for one in self.ranked)]
+        rows = [HEADINGS, *self.rows()]
         width = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [_aligned(row, width) for row in rows]
-        lines += [
-            "hold-out and CV: mean error of ln L over runs held out, and over folds, as a share "
-            f"of the loss; as good: CV within {STANDARD_ERRORS:g} standard errors of the lowest, "
-            "fewest coefficients first"
-        ]
-        lines += [f"note: {one.law}: {note}" for one in self.ranked for note in one.notes]
+        lines += self.legend
+        lines += [f"{note.code}: {one.law}: {note}" for one in self.ranked for note in one.notes]
         return "\n".join([*lines, *self.left_out])
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A row a law under HEADINGS, a star behind those that are as good as the best."""
+        decimals = _telling_apart([one.cv_error for one in self.ranked])
+        return [_row(one, decimals) for one in self.ranked]
 
 
 def _aligned(row: Sequence[str], width: Sequence[int]) -> str:
-    """The cells of a row as wide as their columns: words to the left, numbers to the right."""
+    """The cells of a row as wide as their columns: laws to the left, numbers to the right."""
     cells = [cell.rjust(size) for cell, size in zip(row, width, strict=True)]
-    for place in (1, 8):
-        cells[place] = row[place].ljust(width[place])
+    cells[1] = row[1].ljust(width[1])
     return "  ".join(cells).rstrip()
 
 
-def _row(one: Compared) -> tuple[str, ...]:
-    check = one.fit.holdout
+def _row(one: Compared, decimals: int) -> tuple[str, ...]:
+    check, plain_law = one.fit.holdout, one.fit.law.plain
     inside = "-"
     if check and one.holdout_inside is not None:
         inside = f"{one.holdout_inside} of {len(check.runs)}"
+    # The held-out error is a share already, the cross-validated one a difference of logarithms.
+    share = one.holdout_error / 100
     return (
         f"{one.rank}",
-        one.law,
+        f"{one.law} *" if one.as_good else one.law,
         f"{one.coefficients}",
-        _percent(one.holdout_error),
+        _error(share if plain_law else math.log1p(share), 2, plain=plain_law),
         inside,
-        _percent(one.cv_error),
+        _error(one.cv_error / 100, decimals, plain=plain_law),
         f"{one.delta_aicc:.1f}" if math.isfinite(one.delta_aicc) else "-",
         f"{one.weight:.2f}",
-        "as good as the best" if one.as_good and one.rank > 1 else "",
     )
 
 
-def _percent(value: float) -> str:
-    if not math.isfinite(value):
-        return "-"
-    return size(value / 100)
+def _telling_apart(percents: Sequence[float]) -> int:
+    """Decimals of errors in percent: 2, or 3 if different ones would look alike."""
+    errors = [error for error in percents if math.isfinite(error)]
+    shown = {round(error, _DECIMALS) for error in errors}
+    return _DECIMALS if len(shown) == len(set(errors)) else _DECIMALS + 1
+
+
+def _error(value: float, decimals: int, *, plain: bool) -> str:
+    return size(value, decimals, plain=plain) if math.isfinite(value) else "-"

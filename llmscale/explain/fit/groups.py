@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, both, first_lines, listed
 from llmscale.errors.command_lines import where_option
-from llmscale.explain import html
+from llmscale.explain import digits, html
 from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.constrained import Constrained
 from llmscale.explain.estimation.levels import in_order
 from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
+from llmscale.explain.estimation.result import Fit, percentiles, reads, run_weights, settings_of
 from llmscale.explain.estimation.variances import bounded
 from llmscale.explain.fit.parametric import fit_law
 from llmscale.explain.laws import Array, Law, Surface, law_named
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import NO_VALUE, RunTable
+from llmscale.notes import with_codes
 from llmscale.notes.fitting import (
     EXPONENTS_DIFFER,
     EXPONENTS_SHARED,
@@ -86,7 +87,7 @@ class Groups:
         lines = [f"{len(self.fits)} groups by {self.column}"]
         lines += [f"  {name}: {fit.law}" for name, fit in self.fits.items()]
         lines += [f"  {name}, exponents shared: {law}" for name, law in self.joint.items()]
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+        return "\n".join(lines + [f"  note: {line}" for line in with_codes(self.notes)])
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -96,7 +97,7 @@ class Groups:
             cells = [f"{fit.shown(name, 4)} {fit.ends(name)}" for name in names]
             rows.append((group, len(fit.table.frame), *cells))
         for group, law in self.joint.items():
-            shared = [f"{law.coefficients()[name]:.4g}" for name in names]
+            shared = [f"{reads(law, name):.4g}" for name in names]
             rows.append((f"{group}, exponents shared", "", *shared))
         table = html.table((self.column, "runs", *names), rows)
         return table + html.notes(self.notes)
@@ -339,7 +340,7 @@ def _joint(
         if name not in law.signed:
             ends_of = np.exp(ends_of)
         intervals[name] = (float(ends_of[0]), float(ends_of[1]))
-    what = f"share {' and '.join(shared)} (p = {p_value:.2g})"
+    what = f"share {' and '.join(shared)} (p {digits.chance(p_value, SIMULATIONS)})"
     verdict = f"the groups do not {what}: fit them apart"
     if p_value >= SIGNIFICANT:
         verdict = f"the groups may {what}: the joint fit is the one to use"

@@ -22,6 +22,7 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast, amount
 from llmscale.explain.laws import LETTERS, Array, Law
 from llmscale.explain.laws.task_accuracy import TaskAccuracy
+from llmscale.notes import with_codes
 from llmscale.notes.predicting import TASK_BEFORE_HALFWAY, TASK_NOT_A_SHARE
 
 
@@ -101,8 +102,8 @@ class TaskForecast:
             for row in self.rows()
         ]
         lines += [f"{name}: {said}" for name, said in self.covered()]
-        notes = (*self.steps.score.notes, *self.notes)
-        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+        notes = with_codes((*self.steps.score.notes, *self.notes))
+        return "\n".join([*lines, *(f"note: {line}" for line in notes)])
 
     def covered(self) -> Iterator[tuple[str, str]]:
         """What forecasts of either step have held: `coverage of mmlu` and a sentence."""

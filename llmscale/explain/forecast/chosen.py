@@ -1,6 +1,7 @@
 """Why a forecast is made with the law that it is made with, and what the others would have said."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 
 from llmscale.errors import both, counted
 from llmscale.explain import digits
+from llmscale.explain.estimation.relative import size
 from llmscale.explain.laws import Array
+from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
 LEAST_TO_SAY = 0.0005
@@ -30,6 +33,14 @@ class Contender:
     values: Mapping[str, float]
     best_params: Array
 
+    @property
+    def error_text(self) -> str:
+        """`0.53%`; `-` if there was nothing to test it on."""
+        if not self.budgets:
+            return "-"
+        decimals = max(0, min(2, 1 - math.floor(math.log10(max(100 * self.error, 1e-9)))))
+        return f"{self.error:.{decimals}%}"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "law": self.law,
@@ -42,9 +53,12 @@ class Contender:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The law that forecasts are made with, first, and the others in the order of their errors."""
+    """The law that forecasts are made with, first, and the others in the order of their errors on
+    the table. Runs that lie `excess` (in ln L) above the best of their budget, as the run that was
+    asked for, counted most in these errors."""
 
     contenders: tuple[Contender, ...]
+    excess: float = 0.0
     left_out: tuple[tuple[str, str], ...] = ()
     """Laws that could not be asked, and why."""
 
@@ -79,16 +93,29 @@ class Chosen:
         first = self.contenders[0]
         if not first.budgets:
             return f"{first.law}, which erred least on public tables; this one has too few budgets"
-        asked = "when lower budgets of this table were asked for higher ones"
-        error = f"{100 * first.error:.2g}% over {counted(first.budgets, 'budget')}"
-        how = f"{first.law}, which erred least {asked}: {error}"
-        if any(one.error < first.error for one in self.contenders):
-            how = f"{first.law}, off by {error} {asked}, and by the least on public tables"
-        if len(self.contenders) == 1:
+        error = f"{first.error_text} over {counted(first.budgets, 'budget')}"
+        how = f"{first.law}, which erred least {self._asked}: {error}"
+        others = self.contenders[1:]
+        if any(one.error < first.error for one in others):
+            least = "and by the least if public tables count, too"
+            how = f"{first.law}, off by {error} {self._asked}, {least}"
+        if not others:
             return how
-        second = self.contenders[1]
-        by = f"{100 * second.error:.2g}%" if second.budgets else "which it was too short to test"
-        return f"{how}; next {second.law}, {by}, whose forecast {_apart(first, second)}"
+        second = others[0]
+        by = second.error_text if second.budgets else "which it was too short to test"
+        apart = _apart(first, second)
+        if second.error < first.error:
+            return f"{how}; {second.law} erred less here, {by}, and its forecast {apart}"
+        return f"{how}; next {second.law}, {by}, whose forecast {apart}"
+
+    @property
+    def _asked(self) -> str:
+        """What errors are of."""
+        asked = "when lower budgets of this table were asked for higher ones"
+        if self.excess < LEAST_TO_SAY:
+            return asked
+        off = f"{size(self.excess, 1)} above the best of their budget"
+        return f"{asked} (runs {off}, as the one asked for, counting most)"
 
     @property
     def left_out_text(self) -> str:
@@ -103,20 +130,19 @@ class Chosen:
             return ""
         parts = []
         if "E" in spread:
-            parts.append("E from {:.3g} to {:.3g}".format(*spread["E"]))
+            parts.append(_between("E", [f"{end:.3g}" for end in spread["E"]]))
         if "a" in spread:
-            parts.append("a from {:.2g} to {:.2g}".format(*spread["a"]))
+            parts.append(_between("a", [f"{end:.2g}" for end in spread["a"]]))
         if "params" in spread:
-            low, high = spread["params"][-1]
-            parts.append(f"N* from {low:.2g} to {high:.2g}")
-        low, high = spread["loss"][-1]
-        parts.append("the loss from {} to {}".format(*map(digits.number, (low, high))))
+            parts.append(_between("N*", [format_count(end) for end in spread["params"][-1]]))
+        parts.append(_between("loss", [digits.number(end) for end in spread["loss"][-1]]))
         return f"{both(spread['laws'])} forecast equally well, and say {both(parts)}"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "law": self.law,
             "budgets": self.budgets,
+            "excess": self.excess,
             "laws": [one.to_json() for one in self.contenders],
             "spread": plain(self.spread),
             "left_out": [{"law": law, "reason": reason} for law, reason in self.left_out],
@@ -126,6 +152,12 @@ class Chosen:
 def _ends(rows: Array) -> list[list[float]]:
     """Lowest and highest of every column."""
     return [[float(low), float(high)] for low, high in zip(rows.min(0), rows.max(0), strict=True)]
+
+
+def _between(name: str, ends: Sequence[str]) -> str:
+    """`E from 1.5 to 1.6`, or `E = 1.5` if both ends are shown alike."""
+    low, high = ends
+    return f"{name} = {low}" if low == high else f"{name} from {low} to {high}"
 
 
 def _apart(first: Contender, second: Contender) -> str:

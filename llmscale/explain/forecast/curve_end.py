@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import InputError, Note, both, first_lines
-from llmscale.explain import digits
+from llmscale.explain import digits, html
 from llmscale.explain.forecast.curve import Curve
 from llmscale.explain.forecast.curve_backtest import FEWEST_TESTS, Backtest, Tests, backtest
 from llmscale.explain.forecast.curve_fall import FEWEST, Asked
 from llmscale.explain.forecast.curve_unlike import unlike_finished
+from llmscale.notes import with_codes
 from llmscale.notes.predicting import (
     CURVE_FAR_BEYOND,
     CURVE_NOT_TESTED,
@@ -104,7 +105,16 @@ class EndForecast:
     def __str__(self) -> str:
         lines = [self.sentence]
         lines += [self.coverage] if self.coverage else []
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join([*lines, *(f"  note: {line}" for line in with_codes(self.notes))])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        parts = [
+            html.title("forecast", self.sentence),
+            html.sentence(f"coverage: {self.coverage}") if self.coverage else "",
+            html.notes(self.notes),
+        ]
+        return "".join(parts)
 
 
 _TESTED = ("count", "inside", "error", "naive_error", "of_larger")

@@ -27,6 +27,7 @@ from llmscale.explain.forecast.widths import (
 )
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws.anchored import Anchored
+from llmscale.notes import with_codes
 from llmscale.notes.predicting import EXTRAPOLATES_FAR, LOSS_NOT_POSITIVE
 from llmscale.quantity import format_count
 
@@ -187,7 +188,7 @@ class Forecast:
         lines += [f"widened: {self.widening}"] if self.widening else []
         lines += [f"N*: {self.best_size}"] if self.best_size else []
         lines.append(f"coverage: {self.coverage}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([*lines, *(f"note: {line}" for line in with_codes(self.all_notes))])
 
     def _line(self, place: int) -> str:
         row = self.rows()[place]

@@ -1,6 +1,6 @@
 """The values that the table of runs is made of: the runs, and those that are left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.explain import html
 from llmscale.explain.table.columns.find import ALIASES
 from llmscale.explain.table.columns.resolve import resolve
-from llmscale.runs.title import run_title
+from llmscale.runs.title import run_title, told_apart
 
 _LEFT_OUT = 5
 """Runs left out that a notebook names."""
@@ -37,6 +37,16 @@ class Excluded:
     def title(self) -> str:
         """How people name it: its size and tokens if its id says nothing."""
         return run_title(self.run_id, self.values)
+
+
+def titles_of(runs: Sequence[Excluded]) -> list[str]:
+    """How people name runs that were left out, each by a name of its own."""
+    return told_apart([run.title for run in runs], [run.run_id for run in runs])
+
+
+def with_reasons(runs: Sequence[Excluded]) -> list[str]:
+    """Runs that were left out, and why: `25k at 1M tokens, seed 0 (stopped)`."""
+    return [f"{title} ({run.reason})" for title, run in zip(titles_of(runs), runs, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,11 @@ class RunTable:
             return runs
         return f"{len(self.frame)} rows of {runs}"
 
+    @property
+    def left_out(self) -> list[str]:
+        """Every run that was left out, and why."""
+        return with_reasons(self.excluded)
+
     def __repr__(self) -> str:
         return first_lines(str(self))
 
@@ -89,7 +104,7 @@ class RunTable:
         more = [name for name in self.columns if name in self.frame and name not in first]
         shown = self.frame[first + more]
         rows = [tuple(map(_shown, row)) for row in shown.head(html.MOST_ROWS).values]
-        left_out = [f"left out: {run.title} ({run.reason})" for run in self.excluded[:_LEFT_OUT]]
+        left_out = [f"left out: {run}" for run in self.left_out[:_LEFT_OUT]]
         more_rows = len(shown) - len(rows)
         more_out = len(self.excluded) - _LEFT_OUT
         if more_out > 0:

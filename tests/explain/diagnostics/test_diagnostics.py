@@ -15,7 +15,7 @@ import pytest
 from llmscale.errors import Note
 from llmscale.explain.diagnostics.checklist import checklist
 from llmscale.explain.diagnostics.diagnose import diagnose
-from llmscale.explain.diagnostics.verdict import verdict
+from llmscale.explain.estimation.verdict import verdict
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws.chinchilla import Chinchilla

@@ -1,6 +1,7 @@
 """Figures show what the table and the law say; `llmscale plot` writes them."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -295,7 +296,8 @@ def test_the_formula_of_every_law_reads_as_mathematics(name: str) -> None:
     law = LAWS.find(name)
     text = formula(law(*np.ones(len(law.coefficient_names()))).formula)
     assert text.count("$") == 2
-    assert "alpha" not in text.replace("\\alpha", "")
+    for greek in ("alpha", "eta"):
+        assert not re.search(rf"(?<![\\a-z]){greek}\b", text)
     MathTextParser("path").parse(text)
 
 
@@ -333,6 +335,9 @@ def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverge
         assert np.asarray(cross.get_ydata(), float)[0] <= ax.get_ylim()[1]
     evaluated = [line for line in tokens.lines if np.size(line.get_xdata()) == 5]
     assert len(evaluated) == drawing.n_runs
+    # The legend's line is like those of the figure: with dots, or without.
+    validation = drawing.figure.legends[0].get_lines()[0]
+    assert {validation.get_marker()} == {line.get_marker() for line in evaluated}
     assert max(np.asarray(line.get_ydata(), float)[-1] for line in evaluated[2:]) < 3.1
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+import llmscale
 from llmscale import plot
 from llmscale.errors import InputError
 from llmscale.explain.allocation import allocate
@@ -164,6 +165,18 @@ def test_every_figure_is_readable_in_one_column_and_in_two(
     assert drawing.n_runs == len(evidence.table.frame) + of_curves
     assert drawing.n_excluded == 1
     assert kind in ("profile", "pairs") or "diverged" in legend_text(drawing.figure)
+
+
+def test_runs_of_nearly_one_size_are_no_repeats() -> None:
+    N = np.repeat(np.geomspace(1e7, 1e9, 8), 2)
+    noise = np.exp(0.003 * np.random.default_rng(0).standard_normal(16))
+    for off, said in ((1.0, "between repeated runs"), (1.002, "of the residuals")):
+        near = N * np.tile([1.0, off], 8)
+        frame = pd.DataFrame({"params": near, "loss": (1.8 + 60 / N**0.3) * noise})
+        fit = llmscale.fit(frame, law="power-floor", bootstrap=0, diagnostics=False)
+        figure = llmscale.plot(fit, kind="residuals").figure
+        texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert any(said in text for text in texts)
 
 
 def test_residuals_show_every_run_in_percent_against_each_quantity(fitted: Evidence) -> None:

@@ -134,7 +134,15 @@ def test_the_comparison_prints_and_goes_to_json() -> None:
         "as_good",
     } <= set(payload["laws"][0])
     assert payload["unsuitable"][0]["law"] == "moe"
-    assert "hold-out" in str(found).splitlines()[0]
+    lines = str(found).splitlines()
+    assert "held-out error  inside  CV error" in lines[0]
+    assert lines[1].split()[1:3] == ["chinchilla", "*"]  # the best has the star that is explained
+    assert any(line.startswith("*: as good as the best") for line in lines)
+    # The error is that of the check, which fit shows without a comparison, too.
+    for row in found.ranked:
+        assert row.fit.holdout is not None
+        assert row.holdout_error == pytest.approx(100 * row.fit.holdout.mean_abs_rel_error)
+        assert f"{row.holdout_error:.2f}%" == row.fit.holdout.error_text
 
 
 @pytest.mark.parametrize("objective", ["squared", "huber", "log-cosh"])

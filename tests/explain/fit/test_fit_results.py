@@ -20,6 +20,7 @@ from llmscale.explain.fit import fit_law
 from llmscale.explain.fit.backtest import check
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.optimum import optimum
+from llmscale.explain.table.run_table import Excluded, titles_of
 from llmscale.runs.title import run_title, run_titles
 
 
@@ -87,6 +88,8 @@ def test_runs_are_named_as_people_name_them() -> None:
         "3M at 60M tokens, wide, seed 1 (0a63e22bb1c2)",
         "3M at 60M tokens, wide, seed 1 (ffa3e22bb1c2)",
     ]
+    left_out = [Excluded(str(name), "stopped", row) for name in twins["run_id"]]
+    assert titles_of(left_out) == run_titles(twins)
     steps = pd.DataFrame({"run_id": "pythia-160m", "params": 1.6e8, "tokens": [1e9, 2e9]})
     assert run_titles(steps) == ["pythia-160m at 1B tokens", "pythia-160m at 2B tokens"]
     table = runs().assign(run_id=[f"{place:012x}" for place in range(36)])

@@ -16,6 +16,7 @@ from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.fit.backtest import backtest
 from llmscale.explain.fit.choice import judged
+from llmscale.explain.forecast.chosen import Chosen, Contender
 from llmscale.explain.forecast.widths import ANCHORED, SEVERAL_VARIABLES, multipliers
 from llmscale.explain.laws import LAWS, Array
 from llmscale.explain.laws.chinchilla import Chinchilla
@@ -229,12 +230,38 @@ def test_coefficients_that_the_runs_do_not_tell_are_said() -> None:
     assert "alpha" in fit.intervals
 
 
+def contender(law: str, error: float, loss: float, params: float) -> Contender:
+    values = {"E": 1.57, "a": 0.46}
+    return Contender(law, error, 7, True, np.array([loss]), values, np.array([params]))
+
+
+def test_the_law_named_next_is_the_next_by_the_errors_that_are_shown() -> None:
+    first, better, worse = (
+        contender("anchored", 0.0053, 1.8501, 7.43e11),
+        contender("over-training", 0.0046, 1.8714, 6.24e11),
+        contender("skaling", 0.0101, 1.8428, 7e11),
+    )
+    said = Chosen((first, better, worse)).reason
+    assert said.startswith("anchored, off by 0.53% over 7 budgets when lower budgets")
+    assert said.endswith("; over-training erred less here, 0.46%, and its forecast is 1.2% higher")
+    off = Chosen((first, worse), excess=0.015).reason
+    assert "which erred least when" in off
+    assert "(runs 1.5% above the best of their budget, as the one asked for, counting most)" in off
+    assert off.endswith("; next skaling, 1.0%, whose forecast is 0.39% lower")
+    assert Chosen((first, better)).spread_text == (
+        "anchored and over-training forecast equally well, and say E = 1.57, a = 0.46, "
+        "N* from 624B to 743B and loss from 1.8501 to 1.8714"
+    )
+
+
 def test_every_law_is_tried_if_all_are_asked_for() -> None:
     runs = isoflops(np.geomspace(1e18, 1e20, 3)).iloc[::2]
     told = llmscale.predict(runs, params=1e10, tokens=2e11, law="all", bootstrap=50)
     assert told.chosen is not None
     tried = {one.law for one in told.chosen.contenders} | {law for law, _ in told.chosen.left_out}
     assert {"anchored", "chinchilla", "skaling", "kaplan", "over-training"} <= tried
+    errors = [one.error for one in told.chosen.contenders[1:] if one.budgets]
+    assert errors == sorted(errors)
     fit = fit_law(runs, "chinchilla", bootstrap=50)
     with pytest.raises(InputError, match="a fit is of one law"):
         llmscale.predict(fit, flops=1e21, law="all")

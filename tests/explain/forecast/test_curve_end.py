@@ -267,6 +267,9 @@ def test_a_log_of_anybodys_is_taken_for_a_run_of_the_ladder(
     said = {note.code: note.message for note in told.notes}
     assert "a step for 2048 tokens" in said["curve-taken-for"]
     assert "has no training loss" in said["curve-of-validation"]
+    notebook = told._repr_html_()
+    assert f"loss {told.loss:.2f}"[:8] in notebook
+    assert "<code>curve-taken-for</code>" in notebook
     shown = CliRunner().invoke(app, ["predict", str(folder), "--from-curve", run_id])
     assert "will end at loss" in shown.stdout
     assert "90% intervals held" in " ".join(shown.stdout.split())

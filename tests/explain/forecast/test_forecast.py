@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from llmscale.errors import InputError
 from llmscale.explain.estimation import result
@@ -152,7 +153,15 @@ def test_a_backtest_says_where_it_cannot_tell_and_where_nothing_covers() -> None
     frame = pd.DataFrame({"params": N, "loss": broken * np.exp(0.001 * rng.standard_normal(14))})
     lost = backtest(frame, "power", bootstrap=100)
     assert [note.code for note in lost.notes] == ["forecast-not-covered"]
-    assert "%" in str(lost.notes[0])
+    # A run is one measurement, however many origins are asked for it.
+    inside = (lost.frame["low"] <= lost.frame["loss"]) & (lost.frame["loss"] <= lost.frame["high"])
+    by_run = inside.groupby(lost.frame["run_id"]).mean()
+    p_value = stats.binom.cdf(np.ceil(by_run.sum() - 1e-9), len(by_run), 0.9)
+    held = f"held {100 * by_run.mean():.0f}% of {len(by_run)} runs at higher ones"
+    assert held in str(lost.notes[0])
+    assert f"p = {p_value:.0e}" in str(lost.notes[0])
+    assert p_value < 0.01
+    assert "note: forecast-not-covered: " in str(lost)
     fit = fit_law(frame, "power", bootstrap=100, holdout="none")
     told = forecast(fit, N=3e9, check=lost.tested)
     assert told.coverage == lost.coverage

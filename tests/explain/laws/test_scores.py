@@ -11,7 +11,7 @@ import pytest
 
 import llmscale
 from llmscale.errors import InputError
-from llmscale.explain.diagnostics.verdict import verdict
+from llmscale.explain.estimation.verdict import verdict
 from llmscale.explain.fit.kept import read_kept
 from llmscale.explain.laws.accuracy import Accuracy
 from llmscale.explain.laws.vocabulary import Vocabulary

@@ -1,12 +1,12 @@
 """A fit in one sentence: what was found, how it did on the runs held out, and how far to use it."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmscale.errors import both
 from llmscale.explain import digits
-from llmscale.explain.estimation.result import Fit
 from llmscale.notes import Weight, weight_of
 from llmscale.notes.fitting import (
     FLOOR_UNCERTAIN,
@@ -17,6 +17,9 @@ from llmscale.notes.fitting import (
     REPEATED_DATA,
     RESIDUAL_TREND,
 )
+
+if TYPE_CHECKING:
+    from llmscale.explain.estimation.result import Fit
 
 _MOST_EXPONENTS = 2
 _SMALL = 0.095
@@ -38,12 +41,12 @@ _OF_FORM = (RESIDUAL_TREND.code, MISFIT_EXCEEDS_NOISE.code)
 """Notes on the law's form, which the held-out runs have tested."""
 
 
-def verdict(fit: Fit) -> str:
+def verdict(fit: "Fit") -> str:
     """`alpha = 0.34 [0.31, 0.37] from 24 runs; predicts the 3 held out to 0.4%: usable to 10x`."""
     return f"{_found(fit)}; {_checked(fit)}: {_use(fit)}"
 
 
-def _found(fit: Fit) -> str:
+def _found(fit: "Fit") -> str:
     exponents = [_with_interval(fit, name) for name in fit.law.exponents[:_MOST_EXPONENTS]]
     runs = "run" if fit.table.runs == 1 else "runs"
     if not exponents:
@@ -51,7 +54,7 @@ def _found(fit: Fit) -> str:
     return f"{', '.join(exponents)} from {fit.table.runs} {runs}"
 
 
-def _with_interval(fit: Fit, name: str) -> str:
+def _with_interval(fit: "Fit", name: str) -> str:
     value, ends = fit.law.coefficients()[name], fit.intervals.get(name)
     places = 2 if abs(value) >= _SMALL else 4
     if ends and ends[1] > ends[0]:
@@ -60,7 +63,7 @@ def _with_interval(fit: Fit, name: str) -> str:
     return f"{name} = {value:.{places}f}{interval}"
 
 
-def _checked(fit: Fit) -> str:
+def _checked(fit: "Fit") -> str:
     check = fit.holdout
     if check is None:
         return "no run was held out to test it on"
@@ -71,7 +74,7 @@ def _checked(fit: Fit) -> str:
     return f"{by_another}predicts {which} to {check.error_text}"
 
 
-def _use(fit: Fit) -> str:
+def _use(fit: "Fit") -> str:
     """How far to believe it: not at all, near its runs, or as far beyond as was tested."""
     grave_notes = (note for note in fit.notes if weight_of(note) is Weight.WRONG)
     wrong = list(dict.fromkeys(note.code for note in grave_notes))
@@ -94,14 +97,14 @@ def _use(fit: Fit) -> str:
     return f"usable to {far} the largest run, as far as it was tested{but}"
 
 
-def _missed(fit: Fit) -> bool:
+def _missed(fit: "Fit") -> bool:
     check = fit.holdout
     if check is None or check.inside_interval is None:
         return False
     return check.inside_interval < 0.5 * len(check.runs)
 
 
-def _tested(fit: Fit) -> float:
+def _tested(fit: "Fit") -> float:
     """How much larger the largest run is than the largest that was left to predict it."""
     assert fit.holdout is not None
     frame = fit.table.frame
