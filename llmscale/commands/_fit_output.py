@@ -1,5 +1,6 @@
 """What `llmscale fit` prints: laws, a ranking of laws, groups, and methods."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,8 @@ def _named_law(one: "Fit", indent: str = "") -> "Text":
 def distinct_notes(fits: "Mapping[str, Fit]") -> list[Note]:
     """Every note of fits by law or by group once; one that only some of them carry names them.
 
-    Of notes of one code whose numbers are each fit's own, the first one's; `--json` has them all.
+    Of notes of one code whose numbers are each fit's own, the first one's, and of those that differ
+    only in the law of a command; `--json` has them all.
     What counting embeddings does to the exponents says more than how many there are."""
     codes = {note.code for one in fits.values() for note in one.notes}
     carriers: dict[Note, list[str]] = {}
@@ -212,11 +214,18 @@ def distinct_notes(fits: "Mapping[str, Fit]") -> list[Note]:
         for note in one.notes:
             if note.code == EMBEDDING_SHARE.code and COUNT_SENSITIVE.code in codes:
                 continue
-            alike = next(
-                (seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note
-            )
+            alike = next((seen for seen in carriers if _alike(seen, note)), note)
             carriers.setdefault(alike, []).append(name)
     return [note if len(whom) == len(fits) else note.of(whom) for note, whom in carriers.items()]
+
+
+_OF_LAW = re.compile(r" --law \S+")
+
+
+def _alike(one: Note, other: Note) -> bool:
+    if one.code != other.code:
+        return False
+    return other.code in _ALIKE or _OF_LAW.sub("", one.message) == _OF_LAW.sub("", other.message)
 
 
 _ALIKE = (PARAMETRIC_BOOTSTRAP.code, COUNT_SENSITIVE.code)

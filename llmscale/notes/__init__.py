@@ -42,9 +42,13 @@ def find(code: str) -> Kind:
     raise InputError(f"there is no note {code!r}", fix)
 
 
+_FOLLOWS = {fitting.REFITS_NOT_SETTLED.code}
+"""Notes on what comes of faults that others name, and that stand after those."""
+
+
 def heaviest_first(notes: Iterable[Note]) -> list[Note]:
-    """Notes by weight; those of one weight stay in their order."""
-    return sorted(notes, key=lambda note: -weight_of(note))
+    """Notes by weight; those of one weight stay in their order, causes before what follows."""
+    return sorted(notes, key=lambda note: (-weight_of(note), note.code in _FOLLOWS))
 
 
 def weight_of(note: Note) -> Weight:

@@ -222,7 +222,7 @@ PASSES_OVER_DATA = Kind(
 FILTERED = Kind(
     "filtered",
     NEWS,
-    when="--where leaves runs out",
+    when="--where or --best-of leaves runs out",
     means="The law is of the runs that remain.",
     remedy="Nothing.",
 )

@@ -190,7 +190,7 @@ def test_three_sizes_say_what_they_cannot_tell(tmp_path: Path) -> None:
         (["--count", "weights"], "no count 'weights'"),
         (["--columns", "params"], "not a list of quantity=column"),
         (["--columns", "params=X"], "no column 'X'"),
-        (["--level", "90"], "out of range"),
+        (["--level", "90"], "write it like --level 0.9"),
         (["--bootstrap", "-5"], "out of range"),
         (["--holdout", "biggest"], "not understood"),
         (["--delta", "0"], "out of range"),

@@ -111,3 +111,14 @@ def test_a_run_off_the_optimum_of_a_budget_says_what_follows_from_it(table: Path
     assert "at C = 1e+21, N = 1B, D = 167B" in shown
     assert "forecast, with C = 6ND" in shown
     assert "above the best of their budget, as the one asked for, counting most" in shown
+
+
+def test_other_columns_of_a_law_are_given_as_inputs(tmp_path: Path) -> None:
+    N, M = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, 6), [1, 4, 16, 64]))
+    runs = pd.DataFrame({"params": N, "n_experts": M, "loss": 1.5 + 30 / (N**0.2 * M**0.08)})
+    path = tmp_path / "runs.csv"
+    runs.to_csv(path, index=False)
+    asked = [path, "--law", "routed-floor", "--params", "1B", "--inputs", "n_experts=4,64"]
+    result = run(*asked, "--json")
+    told = [point["loss"] for point in json.loads(result.stdout)["predictions"]]
+    assert told == pytest.approx([1.5 + 30 / (1e9**0.2 * m**0.08) for m in (4, 64)], rel=1e-3)

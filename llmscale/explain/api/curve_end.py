@@ -22,6 +22,7 @@ from llmscale.explain.laws import Array, law_named
 from llmscale.explain.table import RunTable
 from llmscale.explain.table.files.one_curve import LoggedCurve, read_curve
 from llmscale.notes.predicting import CURVE_OF_VALIDATION, CURVE_TAKEN_FOR
+from llmscale.quantity import format_count
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.rows import read_rows
 from llmscale.runs.run import DEFAULT_RECIPE, Run
@@ -36,7 +37,7 @@ def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> E
     if spec.flops is not None or spec.inputs:
         raise InputError(
             "--from-curve forecasts the end of one run, at its own size and tokens",
-            "leave --flops and inputs out",
+            "leave --flops and --inputs out",
         )
     if spec.task is not None:
         raise InputError(
@@ -140,10 +141,7 @@ def _of_file(
 ) -> tuple[Curve, tuple[Note, ...]]:
     """The curve of a log, at the size and the tokens that are given."""
     if spec.params is None or spec.tokens is None:
-        raise InputError(
-            f"{path} does not say how large its run is, and how long it is to be",
-            "give --params and the planned --tokens",
-        )
+        raise _not_said(path, spec)
     params = numbers_asked("params", spec.params)
     tokens = tokens_asked(spec.tokens, params)
     if params.ndim or tokens.ndim:
@@ -155,7 +153,9 @@ def _of_file(
         if logged.tokens_S is None:
             fix += ", or add a column of tokens if its batches are not those of the finished runs"
         raise InputError(
-            f"{path} has seen {seen[-1]:.4g} tokens, more than the {float(tokens):.4g} planned", fix
+            f"{path} has seen {format_count(seen[-1])} tokens, more than the "
+            f"{format_count(float(tokens))} planned",
+            fix,
         )
     traits = {"params": float(params), "tokens": float(tokens)}
     notes = [
@@ -174,6 +174,19 @@ def _of_file(
             )
         )
     return Curve(path.name, traits, seen, logged.loss_S), tuple(notes)
+
+
+def _not_said(path: Path, spec: PredictSpec) -> InputError:
+    """What is to be given of the run of a log, which only holds its curve."""
+    wanted = {
+        "params": ("how large its run is", "its size, as --params 10M"),
+        "tokens": ("how long its run is to be", "the planned tokens, as --tokens 200M or 20x"),
+    }
+    missing = [said for name, said in wanted.items() if getattr(spec, name) is None]
+    return InputError(
+        f"{path} does not say {both([what for what, _ in missing])}",
+        f"give {both([how for _, how in missing])}",
+    )
 
 
 def _kinds(finished: Sequence[Run]) -> str:

@@ -179,7 +179,7 @@ def _place(keep: Keep, source: Any, runs: RunTable) -> Path | None:
     if isinstance(keep, (str, Path)):
         return Path(os.path.expanduser(keep))
     # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
-    is_part = "--where" in runs.asked
+    is_part = not {"--where", "--best-of"}.isdisjoint(runs.asked)
     if runs.path.is_dir() and not is_part and not is_url(source):
         check_place(runs.path)
         return runs.path

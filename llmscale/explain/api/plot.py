@@ -18,7 +18,7 @@ from llmscale.explain.api.settings import (
     options_given,
     reading_given,
 )
-from llmscale.explain.diagnostics.run_settings import MIXED_CODES
+from llmscale.explain.diagnostics.mixing import MIXED_CODES
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.figures import COLUMN_INCHES, FIGURES, Drawing, Evidence, Kind

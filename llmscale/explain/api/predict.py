@@ -1,6 +1,6 @@
 """`llmscale.predict`: the loss of runs that nobody has made yet, and the best split of a budget."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, overload
@@ -35,9 +35,10 @@ from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.estimation.trend import no_trend
 from llmscale.explain.fit.two_steps import TaskForecast, with_score
 from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
+from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.curve_end import EndForecast
-from llmscale.explain.forecast.forecast import Forecast, Optimum
+from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
 from llmscale.explain.table import RunTable
@@ -49,6 +50,8 @@ _LEAST_COUNT = 10.0
 """A law whose best model has fewer parameters, or tokens, falls without end in the other."""
 _ANY_SIZE = 1e10
 """An interval of a best size that spans more than this many times says nothing."""
+_OWN_OPTIONS = ("params", "tokens", "flops")
+"""Inputs that have options of their own; `--inputs` gives the others."""
 
 
 @overload
@@ -210,11 +213,13 @@ def _points(spec: PredictSpec) -> dict[str, Array]:
     """What is asked for, by column, in shapes that go together. Raises InputError."""
     counts = {"params": spec.params, "flops": spec.flops, "tokens": spec.tokens}
     given = {name: value for name, value in counts.items() if value is not None}
-    for name in spec.inputs:
+    others = spec.inputs or {}
+    assert not isinstance(others, str)
+    for name in others:
         if name in given:
             raise InputError(f"{name} is given twice, once in inputs", "give it once")
     tokens = given.pop("tokens", None)
-    points = points_asked({**given, **spec.inputs})
+    points = points_asked({**given, **others})
     if tokens is not None:
         points = points_asked({**points, "tokens": tokens_asked(tokens, points.get("params"))})
     return points
@@ -232,12 +237,17 @@ def _nothing_asked(source: Any, spec: PredictSpec) -> InputError:
 
 
 def _wanted(fit: Fit) -> str:
-    """`give --params and --tokens`, or how to give what no option does."""
+    """`give --params and --tokens`, or what else gives all that the law takes."""
     needed = fit.law.inputs
-    if not set(needed) <= {"params", "tokens", "flops"}:
-        return "in Python, llmscale.predict(..., inputs={...}) takes every input: " + both(needed)
     either = ", or --flops" if set(needed) == {"params", "tokens"} else ""
-    return f"give {both([f'--{name}' for name in needed])}{either}"
+    return f"give {_options_of(needed)}{either}"
+
+
+def _options_of(names: Sequence[str]) -> str:
+    """The options that give what a law takes: `--params and --inputs n_experts=...`."""
+    own = [f"--{name}" for name in names if name in _OWN_OPTIONS]
+    others = ",".join(f"{name}=..." for name in names if name not in _OWN_OPTIONS)
+    return both([*own, f"--inputs {others}"] if others else own)
 
 
 def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
@@ -252,8 +262,8 @@ def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
         optimum(fit, float(budget), level=level, check=check, points=points)
         for budget in flops.ravel()
     )
-    for best in optima:
-        _check_told(fit, best)
+    for one in optima:
+        _check_told(fit, one)
     best = {
         name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
         for name in ("params", "tokens")
@@ -290,10 +300,7 @@ def _check_inputs(fit: Fit, given: tuple[str, ...]) -> None:
     one_of_two = set(given) in ({"params", "flops"}, {"tokens", "flops"})
     if set(given) == set(needed) or (one_of_two and {"params", "tokens"} == set(needed)):
         return
-    asked = both([f"--{name}" for name in given])
-    fix = "name another --law; in Python, llmscale.predict(..., inputs={...}) takes every input"
-    if set(needed) <= {"params", "tokens", "flops"}:
-        wanted = both([f"--{name}" for name in needed])
-        fix = f"give {wanted}, and nothing else; or name another --law"
+    asked = both([f"--{name}" if name in _OWN_OPTIONS else name for name in given])
+    fix = f"give {_options_of(needed)}, and nothing else; or name another --law"
     were = "was" if len(given) == 1 else "were"
     raise InputError(f"{fit.law.name} predicts from {both(needed)}, and {asked} {were} given", fix)

@@ -33,9 +33,10 @@ def read_runs(
     or pyarrow, or a dict of columns; None reads the newest sweep under results/.
 
     `columns` says which column is what, {"params": "X"}; `units` what it counts in, {"tokens":
-    "B"}; `where` keeps the runs that meet every filter, "flops < 1e20 and data == c4"; `status` are
-    the words of finished runs, "done=finished". `count` is what N counts. Columns that `laws` take
-    are looked for, too. Raises InputError for what cannot be read as runs."""
+    "B"}; `where` keeps the runs that meet every filter, "flops < 1e20 and data == c4"; `best_of`
+    only the best of the runs that are alike in these columns, "params,tokens"; `status` are the
+    words of finished runs, "done=finished". `count` is what N counts. Columns that `laws` take are
+    looked for, too. Raises InputError for what cannot be read as runs."""
     usual = Reading(count=source.count) if isinstance(source, RunTable) else Reading()
     asked = with_keywords(usual, reading, "the call")
     laws = laws_of(laws)
@@ -57,6 +58,7 @@ def read_runs(
         count=asked.count,
         units=asked.units,
         where=asked.where or (),
+        best_of=asked.best_of or (),
         status=asked.status,
         needs=[column for law in laws for column in _own_inputs(law)],
         scores=bool(laws) and all(law_named(law).plain for law in laws),
@@ -74,7 +76,10 @@ def given_again(options: Mapping[str, Any]) -> tuple[str, ...]:
         several = value if isinstance(value, (list, tuple)) else [value]
         for one in several:
             if one not in (None, "", COUNTS[0]):  # which is `--count`'s own
-                words += [f"--{name}", str(one) if len(str(one)) <= _LONGEST_AGAIN else "THE_SAME"]
+                words += [
+                    f"--{name.replace('_', '-')}",
+                    str(one) if len(str(one)) <= _LONGEST_AGAIN else "THE_SAME",
+                ]
     return tuple(words)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar
 
 from llmscale.errors import InputError
+from llmscale.errors.printable import begun
 from llmscale.explain.estimation.options import Options, OptionsGiven
 from llmscale.explain.figures import COLUMN_INCHES, FIGURES
 from llmscale.menu import names_in
@@ -41,6 +42,24 @@ _REFIT: dict[str, Any] = {
 def several(text: str) -> str | list[str]:
     """What stands between commas; a text without any as it is."""
     return text.split(",") if "," in text else text
+
+
+def inputs_said(text: str) -> dict[str, str | list[str]]:
+    """`n_experts=8,64` as columns with their values. Raises InputError."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for item in filter(None, map(str.strip, text.split(","))):
+        before, equals, after = (part.strip() for part in item.partition("="))
+        if equals and before in found:
+            raise InputError(f"--inputs gives {before} twice", f"give all at once: {before}=1,2")
+        name, value = (before, after) if equals else (name, before)
+        if not name or not value:
+            raise InputError(
+                f"--inputs {begun(text)!r} names no column with a value",
+                "write it like --inputs n_experts=64",
+            )
+        found.setdefault(name, []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
 def _laws() -> tuple[str, ...]:
@@ -82,6 +101,13 @@ class Reading:
         metavar="FILTER",
         repeats=True,
     )
+    best_of: str | Sequence[str] | None = setting(
+        None,
+        help="Of runs that are alike in these columns only the one of the lowest loss: "
+        "params,tokens of a search over learning rates.",
+        group=READ,
+        metavar="COLUMN,...",
+    )
     status: str | None = setting(
         None,
         help="Which words of the column of statuses count as a finished run.",
@@ -97,6 +123,7 @@ class ReadingGiven(TypedDict, total=False):
     columns: Mapping[str, str] | str | None
     units: Mapping[str, str] | str | None
     where: str | Sequence[str] | None
+    best_of: str | Sequence[str] | None
     status: str | None
 
 
@@ -203,8 +230,13 @@ class PredictSpec(_OfRuns):
         group=FORECAST,
         metavar="NAME",
     )
-    inputs: Mapping[str, Any] = setting(
-        factory=dict, help="Other columns that the law takes, with their values."
+    inputs: str | Mapping[str, Any] | None = setting(
+        None,
+        help="Other columns that the law takes, with their values: n_experts=8,64.",
+        usual="none",
+        group=FORECAST,
+        parse=inputs_said,
+        metavar="NAME=VALUE,...",
     )
     law: str | type | None = setting(
         None,
@@ -272,7 +304,7 @@ class PlotSpec(_OfRuns):
 def asked_spec(kind: type[Spec], keywords: Mapping[str, Any]) -> Spec:
     """What a call with these keywords asks for; None leaves a setting as it is. Raises InputError
     for a keyword that there is not, and for a value of a wrong type or out of range."""
-    check_keys(keywords, {*options_of(kind), "inputs"}, "the call")
+    check_keys(keywords, set(options_of(kind)), "the call")
     spec = with_keywords(kind(), keywords, "the call")
     delta, objective = keywords.get("delta"), spec.options.objective
     if delta is not None and objective == "squared":

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from llmscale.errors import Note, listed
 from llmscale.explain.diagnostics.evidence import Evidence, counted
+from llmscale.explain.diagnostics.mixing import told_apart_by
 from llmscale.explain.diagnostics.smooth import Group, Surface, TwoKinds, groups_of, two_kinds
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import GROUP_OFF_LAW, TWO_KINDS_OF_RUNS
@@ -37,7 +38,7 @@ _THINGS = {"N": "sizes", "D": "token budgets", "C": "budgets"}
 
 
 def two_kinds_of_runs(evidence: Evidence) -> Note | None:
-    """Runs that follow one law at two heights, which nothing in the table tells apart."""
+    """Runs that follow one law at two heights, and the column that tells them apart, if any."""
     surface = evidence.smooth or evidence.stiff
     if surface is None or not _are_runs(evidence):
         return None
@@ -72,8 +73,7 @@ def _of_kinds(evidence: Evidence, kinds: TwoKinds) -> str:
         f"of them alike, while runs of one kind scatter by {scatter}: "
         f"{listed(run_titles(evidence.frame, rows))}. Two kinds of runs are mixed: other data, "
         "another tokenizer, training losses, checkpoints before their cooldown, or tokens of a "
-        "plan that was cut short? Add a column that says which is which, and fit one law each: "
-        f"{evidence.command} --by NAME"
+        f"plan that was cut short? {told_apart_by(evidence, of_fewer)}"
     )
 
 
@@ -152,8 +152,8 @@ def _of_group(evidence: Evidence, off: _Off, axes: Mapping[str, Array]) -> str:
     return (
         f"{what} ({group.axis} = {' to '.join(ends)}) lie {side} what the other runs say ({much}, "
         f"{off.certainty:.0f} standard errors), in a step and not in a bend: {cause}? Look at "
-        f"these runs, or compare a fit without them: {evidence.command} --where "
-        f"'{_without(column, group, values)}'"
+        f"these runs, or compare a fit without them: "
+        f"{evidence.again('--where', _without(column, group, values))}"
     )
 
 

@@ -4,8 +4,9 @@ comes down."""
 import numpy as np
 import pandas as pd
 
-from llmscale.explain.diagnostics.evidence import Evidence, known
-from llmscale.explain.estimation.levels import levels
+from llmscale.explain.diagnostics.evidence import Evidence, groups, known
+from llmscale.explain.estimation.levels import distinct, levels
+from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import Array
 
 _LEAST_ROWS, _LEAST_SIZES, _MOST_SHARE = 3, 3, 0.8
@@ -16,6 +17,7 @@ higher."""
 _EQUAL_ERRORS, _EQUAL_HOT = 1.0, 0.005
 """The same if every size has rows at equal steps, as checkpoints have and grids hardly do."""
 _SAME_STEP = 0.02
+_MOST_OF_A_SEARCH = 0.5
 
 
 def hot_rows(evidence: Evidence) -> list[str]:
@@ -29,6 +31,8 @@ def hot_rows(evidence: Evidence) -> list[str]:
         return []  # it does not aim at runs far from the optimum
     if "schedule" in frame and frame["schedule"].notna().all():
         return []  # a table that says the schedule of every run holds ends of runs
+    if _is_search(frame):
+        return []
     tokens = frame["tokens"].to_numpy(dtype=float)
     of_size = pd.Series(tokens).groupby(levels(frame["params"].to_numpy(dtype=float)))
     number = of_size.transform("nunique").to_numpy()
@@ -48,6 +52,18 @@ def hot_rows(evidence: Evidence) -> list[str]:
         f"rows of one size{spaced} lie above the law by up to {much} before the last of them, as "
         "checkpoints of one cosine do"
     ]
+
+
+def _is_search(frame: pd.DataFrame) -> bool:
+    """Whether most rows share their size and tokens with others of other settings: runs of a
+    search, which checkpoints of one run never are."""
+    point_R = groups(frame)
+    names = differing(frame, point_R)
+    if not names:
+        return False
+    alike_R = distinct([point_R, *(values_of(frame[name]) for name in names)])
+    ways = pd.Series(alike_R).groupby(point_R).transform("nunique")
+    return bool((ways > 1).mean() > _MOST_OF_A_SEARCH)
 
 
 def _equal_steps(tokens: pd.Series) -> bool:

@@ -118,7 +118,7 @@ def floor_uncertain(evidence: Evidence) -> Note | None:
     return FLOOR_UNCERTAIN.note(
         f"the floor {law.floor} = {value:.3g} may be anything from {ends[0]:.3g} to "
         f"{ends[1]:.3g}, and predictions far beyond the runs hang on it: add larger runs, or look "
-        f"at its profile and at a law without a floor ({evidence.command} --law all)",
+        f"at its profile and at a law without a floor ({evidence.other_laws})",
     )
 
 
@@ -194,7 +194,7 @@ def count_sensitive(evidence: Evidence) -> Note | None:
     return COUNT_SENSITIVE.note(
         f"the exponents hang on what N counts: {'; '.join(shown)}. State the count with them, "
         "compare only like with like, and add sizes whose embeddings are small (Porian et al. "
-        f"2024). The other law: {fit.table.command('fit', '--count', other)}"
+        f"2024). The other law: {evidence.again('--count', other)}"
     )
 
 
@@ -232,7 +232,7 @@ def embedding_share(evidence: Evidence) -> Note | None:
     high = share > EMBEDDING_SHARE.limit
     if not high.any():
         return None
-    compared = evidence.fit.table.command("fit", "--count", "params_non_embedding")
+    compared = evidence.again("--count", "params_non_embedding")
     return EMBEDDING_SHARE.note(
         f"embeddings and output layer are more than {EMBEDDING_SHARE.limit:.0%} of the parameters "
         f"in {high.sum()} of {counted(len(share), 'run')} ({share.max():.0%} at the most, "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llmscale.errors import counted as counted
 from llmscale.explain.diagnostics.smooth import Surface, beside, parabolas
 from llmscale.explain.diagnostics.smooth import basis as basis
+from llmscale.explain.estimation.again import fit_again
 from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.estimation.result import Fit, settings_of
@@ -39,12 +40,14 @@ class Evidence:
 
     `runs` has every row of the source, those that are not done, too; `curves` is what is looked at
     of every run's curve, by id. `refit` fits the same law to another table with the same options,
-    without bootstrap, hold-out and diagnostics."""
+    without bootstrap, hold-out and diagnostics. `ranked` says that other laws were fitted next to
+    it."""
 
     fit: Fit
     runs: pd.DataFrame | None = None
     curves: Mapping[str, SeenCurve] | None = None
     refit: Callable[[RunTable], Fit] | None = None
+    ranked: bool = False
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -58,10 +61,14 @@ class Evidence:
             return self.frame
         return self.runs[self.runs["status"] == "done"] if "status" in self.runs else self.runs
 
+    def again(self, *changes: object) -> str:
+        """The command that makes the fit again, with changes to its options."""
+        return fit_again(self.fit.table, self.fit.law, self.fit.options, *changes)
+
     @property
-    def command(self) -> str:
-        """`llmscale fit TABLE`, to paste."""
-        return self.fit.table.command("fit")
+    def other_laws(self) -> str:
+        """Where laws of other forms are to be seen: a command, unless they stand next to this."""
+        return "they are ranked here" if self.ranked else self.again("--law", "all")
 
     @cached_property
     def inputs(self) -> list[Array]:

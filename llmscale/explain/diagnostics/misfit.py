@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from llmscale.errors import LlmscaleError, Note, listed
-from llmscale.errors.command_lines import where_option
+from llmscale.errors.command_lines import condition
 from llmscale.explain.diagnostics.evidence import Evidence, basis, counted, groups
 from llmscale.explain.diagnostics.smooth import robust_scale
 from llmscale.explain.estimation.advice import sweep_with
@@ -63,8 +63,8 @@ def residual_trend(evidence: Evidence) -> Note | None:
     return RESIDUAL_TREND.note(
         f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical {evidence.fit.metric} "
         f"is {first} the law in the lowest third of {name}, {second} it in the middle and {third} "
-        f"it in the highest, so {ahead}. Compare forms: {evidence.command} --law "
-        f"all{_largest_half(evidence, name)}",
+        f"it in the highest, so {ahead}. Compare forms: "
+        f"{evidence.other_laws}{_largest_half(evidence, name)}",
         Weight.DOUBT if large else Weight.NEWS,
     )
 
@@ -134,8 +134,8 @@ def misfit_exceeds_noise(evidence: Evidence) -> Note | None:
     return MISFIT_EXCEEDS_NOISE.note(
         f"the law misses its points by {missed} while seeds differ by {evidence.size(noise)} "
         f"(lack of fit, p = {p:.0e}): its form or the care taken at some sizes is off, and more "
-        f"seeds will not help. Tune each size, or compare forms: {evidence.command} "
-        "--law all",
+        f"seeds will not help. Tune each size, or compare forms: "
+        f"{evidence.other_laws}",
     )
 
 
@@ -273,7 +273,5 @@ def _largest_half(evidence: Evidence, name: str) -> str:
     if column is None:
         return ""
     middle = float(evidence.frame[column].median())
-    return (
-        f"; or fit the range that matters: {evidence.command} "
-        f"{where_option(column, '>', f'{middle:.2g}')}"
-    )
+    larger = condition(column, ">", f"{middle:.2g}")
+    return f"; or fit the range that matters: {evidence.again('--where', larger)}"

@@ -1,28 +1,23 @@
-"""How the runs were made: mixed settings, learning rates at an edge, runs left out or counted
+"""How the runs were made: learning rates at an edge, untuned searches, runs left out or counted
 twice."""
-
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special
 
 from llmscale.errors import Note, listed
-from llmscale.errors.command_lines import command_line, where_option
+from llmscale.errors.command_lines import condition
 from llmscale.explain.diagnostics.evidence import (
     Evidence,
     best_at_end,
     counted,
-    groups,
     known,
     where,
 )
+from llmscale.explain.diagnostics.mixing import NAMED, searched
 from llmscale.explain.estimation.advice import sweep_with
-from llmscale.explain.estimation.levels import count_levels, distinct
-from llmscale.explain.estimation.repeats import differing, values_of
-from llmscale.explain.laws import LETTERS, Array
+from llmscale.explain.estimation.levels import count_levels
+from llmscale.explain.laws import LETTERS
 from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
 from llmscale.explain.table.rows.weights import NO_WEIGHT
 from llmscale.explain.table.run_table import titles_of, with_reasons
@@ -31,183 +26,21 @@ from llmscale.notes.fitting import (
     DUPLICATE_RUNS,
     FEW_STEPS,
     LEARNING_RATE_AT_EDGE,
-    MIXED_ARCHITECTURES,
-    MIXED_CONTEXTS,
-    MIXED_DATA,
-    MIXED_EVALUATIONS,
-    MIXED_OPTIMIZERS,
-    MIXED_SCHEDULES,
-    MIXED_SETTINGS,
-    MIXED_TOKENIZERS,
     ONE_LEARNING_RATE,
-    REPEATS_DIFFER,
     UNFINISHED_RUNS,
     UNTUNED_RUNS,
 )
-from llmscale.notes.kind import Kind, Weight
+from llmscale.notes.kind import Weight
 from llmscale.runs.title import run_titles
-
-_MIXED: dict[Kind, tuple[tuple[str, ...], str]] = {
-    MIXED_TOKENIZERS: (
-        ("tokenizer", "vocab_size"),
-        "tokenizers, whose losses per token do not compare",
-    ),
-    MIXED_DATA: (
-        ("data", "dataset", "corpus", "data_fingerprint"),
-        "data, each with a floor and scale of its own",
-    ),
-    MIXED_SCHEDULES: (
-        ("schedule",),
-        "learning-rate schedules, which end at different losses",
-    ),
-    MIXED_OPTIMIZERS: (("optimizer",), "optimizers, each with a law of its own"),
-    MIXED_ARCHITECTURES: (("arch", "architecture"), "architectures, each with a law of its own"),
-    MIXED_EVALUATIONS: (
-        (
-            "eval_set",
-            "evalset",
-            "eval_dataset",
-            "eval_data",
-            "evaluation_set",
-            "val_set",
-            "validation_set",
-            "test_set",
-            "eval_split",
-            "metric",
-            "metric_name",
-            "loss_type",
-            "loss_unit",
-            "unit",
-        ),
-        "evaluations, whose losses do not compare",
-    ),
-    MIXED_CONTEXTS: (
-        ("context", "context_length", "seq_len"),
-        "context lengths: longer ones predict better",
-    ),
-}
-"""The columns that tell, and what several values of one mean."""
-MIXED_CODES = {kind.code for kind in (*_MIXED, MIXED_SETTINGS, REPEATS_DIFFER)}
-"""The codes of notes that say that a table holds more than one law."""
-_NAMED = [name for columns, _ in _MIXED.values() for name in columns]
-_SEARCHED = ("lr", "learning_rate", "lr_scale", "lr_area", "annealing_area")
-"""Learning rates, whose searches have notes of their own."""
-_LEAST_REPEATED = 3
-_EFFECT = 0.003
-"""0.3% of the loss: settings that matter less matter no more than seeds do."""
 
 _WAYS = 5
 """Values of a column that are tried as what tells the ways apart in which runs were made."""
 
 
-def mixed(kind: Kind, evidence: Evidence) -> Note | None:
-    """Runs made in ways that one law cannot hold, told by a column with several values."""
-    columns, what = _MIXED[kind]
-    for name in columns:
-        law = evidence.fit.law
-        if name not in evidence.frame or name in (*law.inputs, *law.explained):
-            continue
-        shares = evidence.frame[name].value_counts(dropna=True)
-        if len(shares) < 2:
-            continue
-        shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
-        return kind.note(
-            f"the runs have {len(shares)} {what} ({name}: {shown}). {_apart(evidence, shares)}"
-        )
-    return None
-
-
-def mixed_settings(evidence: Evidence) -> Note | None:
-    """A setting that has no note of its own, by which runs of one size and budget differ in loss.
-    One-way analysis of variance of ln loss within points."""
-    frame = evidence.frame
-    if frame["run_id"].duplicated().any():
-        return None
-    point_R = groups(frame, [name for name in _NAMED if name in frame])
-    off_R = evidence.level - _means(evidence.level, point_R)[point_R]
-    law, columns = evidence.fit.law, evidence.fit.origin.columns
-    known = {*law.inputs, *law.explained}
-    taken = {*known, *(columns.get(name, name) for name in known), *LETTERS, *_SEARCHED}
-    names = [name for name in differing(frame, point_R) if name not in taken]
-    found = [(*_effect(off_R, values_of(frame[name])), name) for name in names]
-    certain = [(effect, name) for p, effect, name in found if p < MIXED_SETTINGS.limit]
-    effect, name = max(certain, default=(0.0, ""))
-    if effect < _EFFECT:
-        return None
-    shares = frame[name].value_counts(dropna=True)
-    shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
-    return MIXED_SETTINGS.note(
-        f"runs of one size and budget differ in {name} ({shown}), and by it "
-        f"{evidence.size(effect)} in loss, which this law does not know. {_apart(evidence, shares)}"
-    )
-
-
-def _apart(evidence: Evidence, shares: pd.Series) -> str:
-    """How to fit runs of several values of a column apart: a law each only if that can be done."""
-    only = where_option(shares.index.name, "==", shares.index[0])
-    enough = shares >= _LEAST_A_LAW
-    if len(shares) <= _MOST_LAWS and enough.all():
-        by = command_line("--by", shares.index.name)
-        return f"Fit one law each: {evidence.command} {by}; or one of them: {only}"
-    if enough.any():
-        return f"Fit those of one value: {evidence.command} {only}"
-    return f"No value has the {_LEAST_A_LAW} runs that a law of its own takes"
-
-
-_MOST_LAWS, _LEAST_A_LAW = 6, 4
-"""Values of a column, and runs of each, for which a law each can be fitted and read."""
-
-
-def repeats_differ(evidence: Evidence) -> Note | None:
-    """Runs that nothing in the table tells apart, and that differ by more than seeds do."""
-    frame = evidence.frame
-    if frame["run_id"].duplicated().any() or _searched(frame):
-        return None
-    point_R = groups(frame)
-    names = differing(frame, point_R)
-    alike_R = distinct([point_R, *(values_of(frame[name]) for name in names)])
-    count = np.bincount(alike_R)
-    off_R = evidence.level - _means(evidence.level, alike_R)[alike_R]
-    places, spare = int((count > 1).sum()), int((count - 1).sum())
-    spread = float(np.sqrt((off_R**2).sum() / max(spare, 1)))
-    if places < _LEAST_REPEATED or spread < REPEATS_DIFFER.limit:
-        return None
-    return REPEATS_DIFFER.note(
-        f"at {places} sizes and budgets stand {int(count[count > 1].sum())} runs that no setting "
-        f"in the table tells apart, and that differ by "
-        f"{evidence.size(spread)} in loss, more than seeds do: are they of several data, "
-        "tokenizers or recipes? Add a column that says so, and fit "
-        f"one law each: {evidence.command} --by NAME"
-    )
-
-
-def _effect(off_R: Array, value_R: NDArray[np.int_]) -> tuple[float, float]:
-    """The p-value of a difference between values, and the standard deviation of their means."""
-    mean_R = _means(off_R, value_R)[value_R]
-    count, spare = int(value_R.max()), len(off_R) - int(value_R.max()) - 1
-    explained, rest = float((mean_R**2).sum()), float(((off_R - mean_R) ** 2).sum())
-    if count < 1 or spare < 1:
-        return 1.0, 0.0
-    ratio = (explained / count) / max(rest / spare, 1e-300)
-    return float(special.fdtrc(count, spare, ratio)), float(np.sqrt(explained / len(off_R)))
-
-
-def _means(values_R: Array, group_R: NDArray[np.int_]) -> Array:
-    return np.asarray(np.bincount(group_R, weights=values_R) / np.bincount(group_R))
-
-
-MIXED: tuple[Callable[[Evidence], Note | None], ...] = (
-    *(partial(mixed, kind) for kind in _MIXED),
-    mixed_settings,
-    repeats_differ,
-)
-"""A diagnostic for each way in which runs can be mixed."""
-
-
 def learning_rate_at_edge(evidence: Evidence) -> Note | None:
     """Points whose best learning rate is the smallest or the largest tried."""
     done = evidence.done
-    edges, points = [], _searched(done)
+    edges, points = [], searched(done)
     lr, loss = (
         done[name].to_numpy(dtype=float) if points else np.zeros(0) for name in ("lr", "loss")
     )
@@ -230,7 +63,7 @@ def learning_rate_at_edge(evidence: Evidence) -> Note | None:
 def untuned_runs(evidence: Evidence) -> Note | None:
     """A search over learning rates fitted as if each of its runs were the best of its point."""
     frame = evidence.frame
-    points = _searched(frame)
+    points = searched(frame)
     if not points:
         return None
     loss = frame["loss"].to_numpy(dtype=float)
@@ -253,15 +86,23 @@ def _tuned_only(evidence: Evidence, points: list[NDArray[np.int_]]) -> str:
         for value in frame[name].iloc[searched].dropna().unique()[:_WAYS]:
             chosen = frame[name] == value
             if all(frame["lr"][rows][chosen[rows]].nunique() == 1 for rows in points):
-                only = where_option(name, "==", value)
-                return f"keep those of one kind, {evidence.command} {only}"
+                only = condition(name, "==", value)
+                return f"keep those of one kind, {evidence.again('--where', only)}"
     lr, loss = (frame[name].to_numpy(dtype=float) for name in ("lr", "loss"))
     best_of_points = [set(lr[rows][loss[rows] == loss[rows].min()]) for rows in points]
     best = set.intersection(*best_of_points)
     if best:
-        only = where_option("lr", "==", min(best))
-        return f"keep the best, {evidence.command} {only}"
-    return "put the best of each into a table of its own, and fit that"
+        only = condition("lr", "==", min(best))
+        return f"keep the best, {evidence.again('--where', only)}"
+    return f"keep the best of each point, {evidence.again('--best-of', _point_of(evidence))}"
+
+
+def _point_of(evidence: Evidence) -> str:
+    """The columns that tell the points of a search apart, with commas between."""
+    frame, inputs = evidence.frame, evidence.fit.law.inputs
+    names = ["params", "tokens", *NAMED, *(name for name in inputs if name not in LETTERS)]
+    there = [name for name in dict.fromkeys(names) if name in frame]
+    return ",".join(name for name in there if frame[name].nunique() > 1)
 
 
 def one_learning_rate(evidence: Evidence) -> Note | None:
@@ -372,18 +213,6 @@ def _rounded(frame: pd.DataFrame) -> pd.Series:
 
 def _decimals(value: float) -> int:
     return len(f"{value:.15g}".partition(".")[2])
-
-
-def _searched(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
-    """The rows of every point (size and budget) at which several learning rates were tried."""
-    if not all(known(frame, name) for name in ("lr", "loss", "params")):
-        return []
-    if "run_id" in frame and frame["run_id"].duplicated().any():
-        return []  # steps of one run, whose learning rate is the schedule's
-    lr = frame["lr"].to_numpy(dtype=float)
-    point = groups(frame, [name for name in _NAMED if name in frame])
-    rows = (np.flatnonzero(point == number) for number in range(int(point.max()) + 1))
-    return [chosen for chosen in rows if len(set(lr[chosen])) > 1]
 
 
 def _beyond(evidence: Evidence, names: list[str]) -> str:

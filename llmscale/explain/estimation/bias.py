@@ -49,8 +49,9 @@ class Bias:
         plain law."""
         return math.nan if self.plain else float(np.expm1(self.mean_log))
 
-    def note(self, kind: Kind, what: str) -> Note:
-        """The warning, for `what` was forecast."""
+    def note(self, kind: Kind, what: str, *, ranked: bool = False) -> Note:
+        """The warning, for `what` was forecast; `ranked` if other laws stand next to this one."""
+        others = "which are ranked here" if ranked else "--law all"
         side, too = ("above", "low") if self.above > self.below else ("below", "high")
         most, runs = max(self.above, self.below), self.above + self.below
         by = relative(self.mean_log, 2, plain=self.plain).lstrip("+-")
@@ -58,7 +59,7 @@ class Bias:
             f"{most} of {runs} {what} lie {side} their forecast, by {by} in the mean "
             f"(sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
             f"it was fitted to, and forecasts further out will be too {too} by more. Compare "
-            "forms (--law all), or fit only the largest budgets"
+            f"forms ({others}), or fit only the largest budgets"
         )
 
     def to_json(self) -> dict[str, Any]:

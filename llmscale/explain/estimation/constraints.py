@@ -117,31 +117,34 @@ def constraints_of(fix: Fixes, tie: Ties, bound: Bounds) -> Constraints:
     go together."""
     leaders = _leaders(tie)
     fixed: dict[str, float] = {}
-    for name, value in _pairs(fix, "fix", "E=1.69"):
+    for name, value in _pairs(fix, "fix"):
         leader = leaders.get(name, name)
         if leader in fixed:
             raise InputError(
                 f"{name} is fixed twice{_through(leader, name)}", "fix it once, at one value"
             )
-        fixed[leader] = _number(value, f"fix {name}={value}", "E=1.69")
+        fixed[leader] = _number(value, f"fix {name}={value}", _example("fix", fix))
     bounds: dict[str, tuple[float, float]] = {}
-    for name, ends in _pairs(bound, "bound", "alpha=0.2:0.5"):
+    for name, ends in _pairs(bound, "bound"):
         leader = leaders.get(name, name)
         if leader in bounds or leader in fixed:
             again = "bounded twice" if leader in bounds else "fixed and bounded"
             raise InputError(f"{name} is {again}{_through(leader, name)}", "say one of these")
-        bounds[leader] = _ends(name, ends)
+        bounds[leader] = _ends(name, ends, _example("bound", bound))
     return Constraints(fixed, leaders, bounds)
 
 
 def as_texts(fix: Fixes, tie: Ties, bound: Bounds) -> tuple[tuple[str, ...], ...]:
     """The three as texts, one a coefficient or tie, so that equal ones compare equal."""
-    limits = [(name, _ends(name, ends)) for name, ends in _pairs(bound, "bound", "alpha=0.2:0.5")]
-    fixed = _pairs(fix, "fix", "E=1.69")
+    limits = [
+        (name, _ends(name, ends, _example("bound", bound))) for name, ends in _pairs(bound, "bound")
+    ]
+    known = {
+        name: _number(value, f"fix {name}={value}", _example("fix", fix))
+        for name, value in _pairs(fix, "fix")
+    }
     return (
-        tuple(
-            f"{name}={_number(value, f'fix {name}={value}', 'E=1.69')!r}" for name, value in fixed
-        ),
+        tuple(f"{name}={value!r}" for name, value in known.items()),
         tuple("=".join(pair) for pair in _tied_pairs(tie)),
         tuple(f"{name}={_end(low)}:{_end(high)}" for name, (low, high) in limits),
     )
@@ -163,24 +166,41 @@ def _through(leader: str, name: str) -> str:
     return "" if leader == name else f", since it is tied to {leader}"
 
 
-def _items(given: object, option: str, example: str) -> list[str]:
+_EXAMPLES = {
+    "fix": ("--fix E=1.69", 'fix={"E": 1.69}'),
+    "tie": ("--tie alpha=beta", 'tie="alpha=beta"'),
+    "bound": ("--bound alpha=0.2:0.5", 'bound={"alpha": (0.2, 0.5)}'),
+}
+"""How each is written as text, and in Python by whoever gave another value than text."""
+
+
+def _example(option: str, given: object) -> str:
+    as_text, in_python = _EXAMPLES[option]
+    is_text = isinstance(given, str) or (
+        isinstance(given, Sequence) and all(isinstance(one, str) for one in given)
+    )
+    return as_text if is_text else in_python
+
+
+def _items(given: object, option: str) -> list[str]:
     """The texts between commas of one text, or of several."""
     parts = [given] if isinstance(given, str) else given
     if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
-        raise InputError(f"{option} is {given!r}", f"write it like {example}")
+        raise InputError(f"{option} is {given!r}", f"write it like {_example(option, given)}")
     return [item.strip() for part in parts for item in part.split(",") if item.strip()]
 
 
-def _pairs(given: object, option: str, example: str) -> list[tuple[str, object]]:
+def _pairs(given: object, option: str) -> list[tuple[str, object]]:
     """Every coefficient with what stands behind its sign of equality."""
     if isinstance(given, Mapping):
         return [(str(name), value) for name, value in given.items()]
     found: list[tuple[str, object]] = []
-    for item in _items(given, option, example):
+    for item in _items(given, option):
         name, equals, value = item.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise InputError(
-                f"{option} {item!r} is no coefficient with a value", f"write it like {example}"
+                f"{option} {item!r} is no coefficient with a value",
+                f"write it like {_example(option, given)}",
             )
         found.append((name.strip(), value.strip()))
     return found
@@ -196,9 +216,8 @@ def _number(value: object, what: str, example: str) -> float:
     return number
 
 
-def _ends(name: str, ends: object) -> tuple[float, float]:
+def _ends(name: str, ends: object, example: str) -> tuple[float, float]:
     """Low and high; one that is left out is no limit. Raises InputError."""
-    example = "alpha=0.2:0.5"
     parts = ends.split(":") if isinstance(ends, str) else ends
     if not isinstance(parts, Sequence) or len(parts) != 2:
         raise InputError(f"bound {name}={ends} is no low and high", f"write it like {example}")
@@ -210,7 +229,7 @@ def _ends(name: str, ends: object) -> tuple[float, float]:
     if math.isinf(low) and math.isinf(high):
         raise InputError(
             f"the bound of {name} has no end, and keeps it from nothing",
-            "give one end or both, as alpha=0.2:, alpha=:0.5 or alpha=0.2:0.5",
+            f"give one end or both, as {example}",
         )
     if low >= high:
         raise InputError(
@@ -222,10 +241,12 @@ def _ends(name: str, ends: object) -> tuple[float, float]:
 
 def _tied_pairs(tie: Ties) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
-    for item in _items(tie, "tie", "alpha=beta"):
+    for item in _items(tie, "tie"):
         names = [name.strip() for name in item.split("=")]
         if len(names) < 2 or not all(names):
-            raise InputError(f"tie {item!r} names no two coefficients", "write it like alpha=beta")
+            raise InputError(
+                f"tie {item!r} names no two coefficients", f"write it like {_example('tie', tie)}"
+            )
         pairs += [(names[0], name) for name in names[1:]]
     return pairs
 

@@ -36,6 +36,8 @@ class Holdout:
     rule: str
     law: Law
     runs: pd.DataFrame
+    ranked: bool = False
+    """Whether other laws are asked for the same runs."""
 
     @property
     def mean_abs_rel_error(self) -> float:
@@ -82,7 +84,9 @@ class Holdout:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to warn of: `holdout-one-sided`."""
-        return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs"),) if self.bias.one_sided else ()
+        if not self.bias.one_sided:
+            return ()
+        return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs", ranked=self.ranked),)
 
     @property
     def has_interval(self) -> bool:

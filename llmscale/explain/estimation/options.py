@@ -112,6 +112,11 @@ class Options:
         for one in fields(Options):
             if getattr(self, one.name) is None:
                 raise InputError(f"{one.name} is None", "give a value, or leave it out")
+        if isinstance(self.level, int | float) and 1 < self.level <= 100:
+            raise InputError(
+                f"level is {self.level:g}, which is out of range: it is a share, below 1",
+                f"write it like --level {self.level / 100:g}",
+            )
         check_settings(self)
         for name in ("bootstrap", "seed"):
             if getattr(self, name) != int(getattr(self, name)):

@@ -26,14 +26,15 @@ def differing(frame: pd.DataFrame, point_R: NDArray[np.int_]) -> list[str]:
     was measured."""
     if np.bincount(point_R).max(initial=0) < 2:
         return []
-    found = [name for name in map(str, frame.columns) if _is_setting(name)]
+    found = [name for name in map(str, frame.columns) if is_setting(name)]
     found = [name for name in found if _differs(frame[name], point_R)]
     if "tokens" in found and "flops" in found:
         found.remove("flops")
     return found
 
 
-def _is_setting(name: str) -> bool:
+def is_setting(name: str) -> bool:
+    """Whether a column of this name says how a run was made, and not how it went."""
     measured = is_loss(name) or rises(name) or per_byte(name)
     return not measured and not set(words_of(name)) & _MEASURED
 

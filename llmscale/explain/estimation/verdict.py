@@ -7,7 +7,7 @@ import numpy as np
 
 from llmscale.errors import both
 from llmscale.explain import digits
-from llmscale.notes import Weight, weight_of
+from llmscale.notes import Weight, heaviest_first, weight_of
 from llmscale.notes.fitting import (
     FLOOR_UNCERTAIN,
     GROUP_OFF_LAW,
@@ -76,7 +76,8 @@ def _checked(fit: "Fit") -> str:
 
 def _use(fit: "Fit") -> str:
     """How far to believe it: not at all, near its runs, or as far beyond as was tested."""
-    grave_notes = (note for note in fit.notes if weight_of(note) is Weight.WRONG)
+    notes = heaviest_first(fit.notes)
+    grave_notes = (note for note in notes if weight_of(note) is Weight.WRONG)
     wrong = list(dict.fromkeys(note.code for note in grave_notes))
     untested = fit.holdout is None or _missed(fit)
     of_runs = [code for code in wrong if code not in _OF_FORM or untested]

@@ -8,6 +8,7 @@ import numpy as np
 from llmscale.errors import InputError, Note, both
 from llmscale.explain.estimation.anchor import fit_anchor
 from llmscale.explain.estimation.anchor_prior import PUBLISHED
+from llmscale.explain.estimation.design_notes import design_notes
 from llmscale.explain.estimation.evaluation import weighed_by_noise
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
@@ -58,6 +59,7 @@ def anchored(table: RunTable, options: Options, notes: tuple[Note, ...]) -> Fit:
     )
     notes += _untold(found.law, found.replicates, options.level)
     notes += _as_published(found.law, found.replicates)
+    notes += tuple(design_notes(found.law, table, options))
     miss = np.log(found.law.loss(N, D)) - np.log(loss)
     return Fit(
         law=found.law,

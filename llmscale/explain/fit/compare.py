@@ -323,7 +323,8 @@ def _with_intervals(one: _Tried, options: Options, *, best: bool) -> Fit:
             one.held_R,
             options.holdout,
         )
-    diagnosed = parametric.diagnosed(fit) if best and options.diagnostics else ()
+        check = replace(check, ranked=True)
+    diagnosed = parametric.diagnosed(fit, ranked=True) if best and options.diagnostics else ()
     one_sided = check.notes if check else ()
     return replace(fit, holdout=check, notes=(*fit.notes, *one.notes, *one_sided, *diagnosed))
 

@@ -2,7 +2,7 @@
 they are worth."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, LlmscaleError, Note, WorkError, listed
-from llmscale.explain.diagnostics.diagnose import diagnose
+from llmscale.explain.diagnostics.diagnose import diagnose, faults_of_runs
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
 from llmscale.explain.estimation.constrained import surface_of
@@ -35,6 +35,7 @@ from llmscale.explain.fit.held_out import checker_of, predict_held_out
 from llmscale.explain.fit.sources import Folder, Source, as_table
 from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface, law_named
 from llmscale.explain.laws._own import errors_named
+from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.table import RunTable
 
 _log = logging.getLogger(__name__)
@@ -125,17 +126,26 @@ def _fit_and_check(folder: Folder, chosen: type[Law], options: Options) -> Fit:
     return replace(fit, holdout=checked, notes=fit.notes + notes + checked.notes)
 
 
-def diagnosed(fit: Fit, folder: Folder | None = None) -> tuple[Note, ...]:
-    """What `diagnose` says of a fit, with all rows and curves of its results folder, if any."""
-
-    def again(table: RunTable) -> Fit:
-        quick = replace(fit.options, bootstrap=0, holdout="none", diagnostics=False)
-        return _fit(table, type(fit.law), quick)
-
+def diagnosed(fit: Fit, folder: Folder | None = None, *, ranked: bool = False) -> tuple[Note, ...]:
+    """What `diagnose` says of a fit, with all rows and curves of its results folder, if any;
+    `ranked` if other laws were fitted next to it. Runs are looked at by the residuals of a law that
+    aims at all of them."""
+    again = _refitting(fit)
+    of_runs: tuple[Note, ...] = ()
+    if fit.law.estimator is not None:
+        every = _refitting(fit, Chinchilla)
+        of_runs = faults_of_runs(every(fit.table), every)
     folder = folder or Folder(fit.table)
     if not folder.place.runs_path.is_file():
-        return diagnose(fit, refit=again)
-    return diagnose(fit, runs=folder.every_run, curves=folder.seen, refit=again)
+        return (*diagnose(fit, refit=again, ranked=ranked), *of_runs)
+    seen: dict[str, Any] = {"runs": folder.every_run, "curves": folder.seen}
+    return (*diagnose(fit, **seen, refit=again, ranked=ranked), *of_runs)
+
+
+def _refitting(fit: Fit, law: type[Law] | None = None) -> Callable[[RunTable], Fit]:
+    """Fits the same law, or another, to a table as `fit` was, without what takes time."""
+    quick = replace(fit.options, bootstrap=0, holdout="none", diagnostics=False)
+    return lambda table: _fit(table, law or type(fit.law), quick)
 
 
 def _objected(fit: Fit, chosen: type[Law]) -> Note:
@@ -213,7 +223,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     if len(loss) > MANY_ROWS:
         _log.info("fitted %s; its intervals", law.name)
     refits = refit(ordered, inputs, surface, theta, options)
-    notes += design_notes(best, table)
+    notes += design_notes(best, table, options)
     notes += optimum_notes(best, surface, found, options.constraints)
     return Fit(
         law=best,

@@ -22,6 +22,7 @@ from llmscale.notes.predicting import (
     CURVE_OF_RELATIVE,
     CURVE_UNLIKE,
 )
+from llmscale.quantity import format_count
 
 LEAST_SHARE = 0.05
 """Before, a curve is mostly its warm-up."""
@@ -132,10 +133,10 @@ def forecast_end(
     share = min(run.share, 1.0)
     if share < LEAST_SHARE:
         raise InputError(
-            f"{title} has seen {share:.1%} of its {run.planned:g} tokens, and says nothing of its "
-            f"end before {LEAST_SHARE:.0%}",
-            f"ask again later, or look at its tokens, {run.tokens_S[-1]:g} by now; what a law "
-            "says of it: llmscale predict --params --tokens",
+            f"{title} has seen {share:.1%} of its {format_count(run.planned)} tokens, and says "
+            f"nothing of its end before {LEAST_SHARE:.0%}",
+            f"ask again later, or look at its tokens, {format_count(run.tokens_S[-1])} by now; or "
+            "ask a law, by --params and --tokens without --from-curve",
         )
     if math.isnan(run.level(share)):
         raise InputError(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note, counted, listed
+from llmscale.errors import InputError, Note, both, counted, listed
 from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.find import (
     ALIASES,
@@ -34,6 +34,7 @@ from llmscale.explain.table.doubts.taken import Taken
 from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
 from llmscale.explain.table.rows import retries, weights
+from llmscale.explain.table.rows.best import columns_said, others_of_point
 from llmscale.explain.table.rows.identity import Identity, identify
 from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
 from llmscale.explain.table.rows.row_names import numbered
@@ -60,6 +61,7 @@ def read_table(
     count: str = "params",
     units: Mapping[str, str] | str | None = None,
     where: str | Sequence[str] | None = (),
+    best_of: str | Sequence[str] | None = (),
     status: str | Sequence[str] | None = None,
     needs: Sequence[str] = (),
     scores: bool = False,
@@ -70,17 +72,25 @@ def read_table(
     `columns` names the source's column for a quantity, or for any other input of a law: {"params":
     "X"}. `units` says what the source counts in: {"params": "M", "flops": "PFdays", "loss":
     "bits"}. `where` keeps the runs that meet every filter, such as "flops < 1e20 and data == c4",
-    in the table's own names and units. `status` are the words of finished runs, such as
-    "done=finished,crashed". `needs` are columns that a law takes by their own names. With `scores`
-    the loss may rise with size and be any number, as scores are. Raises InputError for anything
-    that cannot be read as runs, naming the column and the rows, and for numbers that cannot be what
-    they were taken for."""
-    asked = replace(_asked(columns, count, units, where, status, needs), scores=scores)
+    in the table's own names and units; `best_of`, such as "params,tokens", of the runs that are
+    alike in these columns only the one of the lowest loss. `status` are the words of finished runs,
+    such as "done=finished,crashed". `needs` are columns that a law takes by their own names. With
+    `scores` the loss may rise with size and be any number, as scores are. Raises InputError for
+    anything that cannot be read as runs, naming the column and the rows, and for numbers that
+    cannot be what they were taken for."""
+    asked = replace(
+        _asked(columns, count, units, where, status, needs),
+        best_of=columns_said(best_of),
+        scores=scores,
+    )
     if scores:
+        _refuse_best_score(asked)
         asked = replace(asked, units={"loss": AS_THEY_STAND, **asked.units})
     read = _read(source, asked)
     judged = _judge(read, asked)
     passed = _passed(read, judged, asked)
+    worse = others_of_point(read.frame, asked.best_of, judged.usable & passed)
+    passed &= ~worse
     kept = judged.usable & passed
     told = LOSS_SE in read.found.told
     error = check_error(read.frame[kept], read.found.columns, told, read.path)
@@ -119,6 +129,15 @@ def _without_error(found: Found) -> Found:
     return replace(found, columns=rest)
 
 
+def _refuse_best_score(asked: "_Asked") -> None:
+    """Raise InputError: the best of scores may be the highest."""
+    if asked.best_of:
+        raise InputError(
+            "--best-of takes the lowest of each point, and the best score may be the highest",
+            "leave --best-of out, and keep the best runs with --where",
+        )
+
+
 @dataclass(frozen=True)
 class _Asked:
     """How a source is to be read, as its reader was told, checked."""
@@ -129,6 +148,7 @@ class _Asked:
     filters: tuple[str, ...]
     done: frozenset[str] | None
     needs: Sequence[str]
+    best_of: tuple[str, ...] = ()
     scores: bool = False
 
 
@@ -288,7 +308,7 @@ def _notes(
         # Scores are what they are, but which way they go is to be seen.
         taken = _taken(frame[kept], found, asked.units, judged.names[kept], read)
         doubts += plausible.check_score(taken)
-    filtered = _filtered(asked.filters, int(kept.sum()), int(judged.usable.sum()))
+    filtered = _filtered(asked, int(kept.sum()), int(judged.usable.sum()))
     return (
         *read.notes,
         *read.more,
@@ -373,8 +393,14 @@ def _columns_told(columns: object) -> dict[str, str]:
     return dict(given)
 
 
-def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
-    if not filters or left == usable:
+def _filtered(asked: _Asked, left: int, usable: int) -> list[Note]:
+    if left == usable:
         return []
-    short = short_filter(" and ".join(filters))
-    return [FILTERED.note(f"{left} of {counted(usable, 'run')} remain after --where {short}")]
+    after = []
+    if asked.filters:
+        after.append(f"--where {short_filter(' and '.join(asked.filters))}")
+    if asked.best_of:
+        after.append(f"--best-of {','.join(asked.best_of)}")
+    if not after:
+        return []
+    return [FILTERED.note(f"{left} of {counted(usable, 'run')} remain after {both(after)}")]

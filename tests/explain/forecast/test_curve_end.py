@@ -388,7 +388,7 @@ def test_a_log_that_finished_runs_of_several_recipes_judge_says_so(tmp_path: Pat
         ({"from_curve": "RUN", "law": "accuracy"}, "is a law of scores"),
         ({"from_curve": "RUN", "law": "data-constrained"}, "needs at least 3 sizes"),
         ({"from_curve": "LOG"}, "does not say how large"),
-        ({"from_curve": "LOG", "params": 4e5, "tokens": 1e6}, "more than the 1e[+]06 planned"),
+        ({"from_curve": "LOG", "params": 4e5, "tokens": 1e6}, "more than the 1M planned"),
         ({"from_curve": "DONE"}, "has ended: done at a loss of"),
     ],
 )

@@ -333,7 +333,7 @@ def test_units_that_cannot_be_applied_get_a_sentence(units: str, sentence: str) 
         ("seed in 0,1", "abd"),
         ("seed not in (0, 1)", "c"), ("outlier == false", "acd"), ('"old loss" > 3.5', "ab"),
         ("`old loss` < 3.3", "d"),
-        ("run_id in [a,c]", "ac"), ("LOSS > 3.4", "ab"),
+        ("run_id in [a,c]", "ac"), ("LOSS > 3.4", "ab"), ('loss < "old loss" and N > 10M', "cd"),
     ],
 )  # fmt: skip
 def test_filters_keep_the_runs_they_name(where: str, left: str) -> None:

@@ -1,4 +1,5 @@
-"""Filters of runs for --where and --holdout, read by a parser: `flops < 1e20 and data == c4`."""
+"""Filters of runs for --where and --holdout, read by a parser: `flops < 1e20 and data == c4`. A
+column of numbers may be compared with another: `tokens <= unique_tokens`."""
 
 import operator
 import re
@@ -15,7 +16,7 @@ from llmscale.errors.command_lines import condition as stated
 from llmscale.errors.command_lines import where_option
 from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.resolve import resolve
-from llmscale.explain.table.columns.units import numbers_of
+from llmscale.explain.table.columns.units import Array, numbers_of
 from llmscale.quantity import parse_count
 
 Mask = NDArray[np.bool_]
@@ -44,7 +45,8 @@ _HOW = (
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison of a column with values: `sign` is <, <=, >, >=, ==, !=, in or not in."""
+    """One comparison of a column with values: `sign` is <, <=, >, >=, ==, !=, in or not in. A
+    value of a column of numbers may name another column."""
 
     column: str
     sign: str
@@ -75,9 +77,9 @@ def keep(frame: pd.DataFrame, filters: Sequence[str]) -> Mask:
     kept = np.ones(len(frame), dtype=bool)
     for text in filters:
         for condition in parse_where(text):
-            column = resolve(condition.column, frame)
-            left = kept & meets(frame[column], condition)
+            left = kept & met(frame, condition)
             if kept.any() and not left.any():
+                column = resolve(condition.column, frame)
                 raise InputError(
                     f"no run meets {short_filter(str(condition))}: "
                     f"{_span(column, frame.loc[kept, column])}",
@@ -85,6 +87,31 @@ def keep(frame: pd.DataFrame, filters: Sequence[str]) -> Mask:
                 )
             kept = left
     return kept
+
+
+def met(frame: pd.DataFrame, condition: Condition) -> Mask:
+    """Which runs meet a condition, whose value may be another column: tokens <= unique_tokens.
+    Raises InputError for an unknown column and an unsuitable value."""
+    column = resolve(condition.column, frame)
+    other = _other_numbers(frame, column, condition)
+    if other is None:
+        return meets(frame[column], condition)
+    own = numbers_of(frame[column], counts=True)[0]
+    return np.asarray(_COMPARE[condition.sign](own, other), dtype=bool)
+
+
+def _other_numbers(frame: pd.DataFrame, column: str, condition: Condition) -> Array | None:
+    """The numbers of the column that a column of numbers is compared with; None for a value."""
+    dtype = frame[column].dtype
+    is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+    value = condition.values[0]
+    if condition.sign not in _COMPARE or not is_number or _is_number(value):
+        return None
+    try:
+        found = numbers_of(frame[resolve(value, frame)], counts=True)[0]
+    except InputError:
+        return None
+    return None if np.isnan(found).all() else found
 
 
 def short_filter(text: str) -> str:
@@ -227,7 +254,8 @@ def _number(value: str, condition: Condition) -> float:
         return float(parse_count(value))
     except InputError:
         raise InputError(
-            f"column {condition.column!r} holds numbers, and {value!r} is none",
+            f"column {condition.column!r} holds numbers, and {value!r} is none, nor a column of "
+            "numbers",
             f"write it like {where_option(condition.column, '<', '10M')}, or == 1e9",
         ) from None
 
