@@ -277,16 +277,17 @@ def _notes(
     """All that is to be said of how the table was read. Raises InputError."""
     raw, frame, found = read.raw, read.frame, read.found
     doubts: list[Note] = []
+    units = {**asked.units, "loss": AS_THEY_STAND} if asked.scores else asked.units
     # A sweep of our own writes what it counted; only what others wrote is doubted.
     if not read.path.is_dir():
-        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read)
+        taken = _taken(frame[kept], found, units, judged.names[kept], read)
         doubts += plausible.check(taken)
         doubts += cut_short(raw, frame, found.columns, kept, judged.names)
         doubts += passes(raw, found.columns)
         doubts += mixed_splits(raw[kept])
     elif found.columns.get("loss") not in (None, "loss"):
         # Scores are what they are, but which way they go is to be seen.
-        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read)
+        taken = _taken(frame[kept], found, units, judged.names[kept], read)
         doubts += plausible.check_score(taken)
     filtered = _filtered(asked.filters, int(kept.sum()), int(judged.usable.sum()))
     return (
