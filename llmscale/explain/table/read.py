@@ -88,7 +88,8 @@ def read_table(
     notes = _notes(read, judged, kept, asked)
     left_out = _left_out(read, judged, passed)
     reasons = [str(run.reason) for run in left_out]
-    named = {name: unit for name, unit in asked.units.items() if not scores or name != "loss"}
+    as_given = {("loss", AS_THEY_STAND)} if scores else set()
+    named = dict(asked.units.items() - as_given)
     taken, reading = describe(
         read.raw, found, named, judged.identity, judged.status_columns, reasons
     )
