@@ -19,6 +19,14 @@ LOSS_NOT_POSITIVE = Kind(
     means="The law's formula does not hold there.",
     remedy="Use another law (llmscale laws), or forecast nearer to the runs.",
 )
+FORECAST_TOO_HIGH = Kind(
+    "forecast-too-high",
+    WRONG,
+    when="a loss above {limit:g} is forecast by runs that are all below",
+    means="It is above ln of the vocabulary, which guessing costs: no model is so bad.",
+    remedy="Give sizes in ones or with a suffix: --params 7B --tokens 100B.",
+    limit=13,
+)
 FORECAST_NOT_TESTED = Kind(
     "forecast-not-tested",
     DOUBT,

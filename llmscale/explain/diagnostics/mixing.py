@@ -228,7 +228,9 @@ def repeats_differ(evidence: Evidence) -> Note | None:
     off_R = evidence.level - _means(evidence.level, alike_R)[alike_R]
     places, spare = int((count > 1).sum()), int((count - 1).sum())
     spread = float(np.sqrt((off_R**2).sum() / max(spare, 1)))
-    if places < _LEAST_REPEATED or spread < REPEATS_DIFFER.limit:
+    # Differences of scores are in the score's own unit: percents or shares.
+    unit = float(np.abs(np.median(evidence.level))) if evidence.fit.law.plain else 1.0
+    if places < _LEAST_REPEATED or spread < REPEATS_DIFFER.limit * unit:
         return None
     budgets = "" if known(frame, "tokens") else "token budgets, "
     return REPEATS_DIFFER.note(

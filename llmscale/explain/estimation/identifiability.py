@@ -42,7 +42,7 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     if missing:
         return _missing(law, inputs, missing)
     loss = numbers(frame, "loss") if "loss" in frame else np.ones(1)
-    if (same := _same_everywhere(loss)) is not None:
+    if (same := same_everywhere(loss)) is not None:
         return same
     if not law.plain and not (loss > 0).all():
         return InputError(
@@ -75,7 +75,7 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     return None
 
 
-def _same_everywhere(loss: Array) -> InputError | None:
+def same_everywhere(loss: Array) -> InputError | None:
     """Why a loss that is the same in every run tells no law, or None if it is not."""
     if len(loss) < 2 or np.ptp(loss) > _ROUNDED * np.abs(loss).max():
         return None

@@ -7,10 +7,17 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import stdtrit
 
+from llmscale.errors import both
 from llmscale.explain.estimation.profile import profiles
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, solved
 from llmscale.explain.estimation.uncertainty import fitted_to
 from llmscale.explain.laws import Array
+from llmscale.notes.fitting import INTERVAL_NOT_TRUSTED
+
+_SCATTER = 1e-6
+"""Runs that are nearer to their law than this do not scatter."""
+_NO_WIDTH, _AT_ZERO = 1e-6, 1e-6
+"""Of the value; and exponents and amplitudes below are at their bound of 0."""
 
 Intervals = Mapping[str, tuple[float, float]]
 
@@ -19,7 +26,28 @@ def with_intervals(fit: Fit) -> Fit:
     """The fit with the covariance of its coefficients and their intervals, as its options say."""
     known = replace(fit, covariance=covariance_of(fit))
     ways = {"bootstrap": _bootstrap, "profile": _profile, "jacobian": _jacobian}
-    return replace(known, intervals=_as_constrained(fit, ways[fit.options.intervals](known)))
+    found = _as_constrained(fit, ways[fit.options.intervals](known))
+    idle = _unmoved(fit, found)
+    if not idle:
+        return replace(known, intervals=found)
+    note = INTERVAL_NOT_TRUSTED.note(
+        f"{both(idle)} came out the same in every refit, though the runs scatter: nothing near the "
+        "best fit hangs on it, and there is no interval"
+    )
+    kept = {name: ends for name, ends in found.items() if name not in idle}
+    return replace(known, intervals=kept, notes=(*fit.notes, note))
+
+
+def _unmoved(fit: Fit, found: Intervals) -> list[str]:
+    """Coefficients whose intervals have no width, but for those on a bound, although runs scatter
+    about the law."""
+    if fit.options.intervals != "bootstrap" or np.abs(fit.residuals).max(initial=0.0) < _SCATTER:
+        return []
+    return [
+        name
+        for name, (low, high) in found.items()
+        if high - low <= _NO_WIDTH * max(abs(low), abs(high)) and high > _AT_ZERO
+    ]
 
 
 def _as_constrained(fit: Fit, found: Intervals) -> Intervals:

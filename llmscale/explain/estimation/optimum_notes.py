@@ -18,6 +18,7 @@ from llmscale.notes.fitting import (
 
 _NO_SHARE = 1e-8
 """A coefficient that moves no loss by more than this share of it has gone to zero."""
+_LARGE = 1e3
 _AT_END = 1e-9
 """Of theta: that close to the end of the search is at it."""
 _IMPLAUSIBLE = 4
@@ -66,6 +67,8 @@ def _zero_note(law: Law, name: str) -> Note:
         return TERM_AT_ZERO.note(
             f"the best {name} is 0: its term does nothing, and its exponent is arbitrary"
         )
+    if value < _LARGE:
+        return TERM_AT_ZERO.note(f"nothing hangs on {name}, {value:.3g}: its term does nothing")
     return TERM_AT_ZERO.note(f"{name} = {value:.3g} is so large that nothing hangs on its value")
 
 

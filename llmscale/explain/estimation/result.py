@@ -398,6 +398,8 @@ def percentiles(rows_BX: Array, level: float) -> tuple[Array, Array]:
     tail = (1 - level) / 2
     # Refits outside a formula's domain predict nothing.
     quantile = np.quantile if np.isfinite(rows_BX).all() else np.nanquantile
+    nowhere_X = np.isnan(rows_BX).all(axis=0)
+    rows_BX = np.where(nowhere_X, 0.0, rows_BX)
     with np.errstate(invalid="ignore"):
-        low, high = quantile(rows_BX, [tail, 1 - tail], axis=0)
+        low, high = np.where(nowhere_X, np.nan, quantile(rows_BX, [tail, 1 - tail], axis=0))
     return low, high

@@ -41,7 +41,7 @@ from llmscale.explain.estimation.variances import (
 from llmscale.explain.laws import Array, Surface
 from llmscale.explain.table import RunTable
 from llmscale.notes import Weight
-from llmscale.notes.fitting import NO_INTERVAL, REFITS_NOT_SETTLED
+from llmscale.notes.fitting import NO_INTERVAL, REFITS_NOT_SETTLED, SIZE_EFFECT
 
 _FAR_ABOVE = 10.0
 _MOST_WEIGHTS = 2**24
@@ -117,7 +117,8 @@ class Fitted:
     @property
     def notes(self) -> list[Note]:
         """On what is not independent."""
-        return [*self.related.notes, *(effect.note() for effect in self.shared)]
+        seen = [effect for effect in self.shared if effect.p_value < SIZE_EFFECT.limit]
+        return [*self.related.notes, *(effect.note() for effect in seen)]
 
     def one_more(self, rng: np.random.Generator, count: int) -> Array:
         """How far one more run is off the law, by the residuals (B,)."""

@@ -42,7 +42,7 @@ from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation.beyond import nonsense
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
-from llmscale.explain.estimation.identifiability import unusable, why_not
+from llmscale.explain.estimation.identifiability import same_everywhere, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.levels import in_order
 from llmscale.explain.estimation.options import Options
@@ -107,6 +107,8 @@ def compare(
     ['chinchilla', 'kaplan', 'power']"""
     options, runs = replace(options or Options(), **changes), _in_order(as_table(table))
     # Laws with many coefficients overflow far from their runs, which their errors then say.
+    if (same := same_everywhere(runs.frame["loss"].to_numpy(dtype=float))) is not None:
+        raise same
     with np.errstate(all="ignore"):
         fits, unsuitable, first_error = _fits(runs, laws, options)
         if not fits:

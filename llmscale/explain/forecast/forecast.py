@@ -28,7 +28,7 @@ from llmscale.explain.forecast.widths import (
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws.anchored import Anchored
 from llmscale.notes import with_codes
-from llmscale.notes.predicting import EXTRAPOLATES_FAR, LOSS_NOT_POSITIVE
+from llmscale.notes.predicting import EXTRAPOLATES_FAR, FORECAST_TOO_HIGH, LOSS_NOT_POSITIVE
 from llmscale.quantity import format_count
 
 FAR = EXTRAPOLATES_FAR.limit
@@ -124,7 +124,8 @@ class Forecast:
             return ""
         law, row = self.fit.law, max(self.rows(), key=lambda row: row["horizon"])
         ends = ("low", "plain_low", "plain_high", "high")
-        low, plain_low, plain_high, high = (float(law.level_of(row[name])) for name in ends)
+        with np.errstate(all="ignore"):  # a law may give no positive loss far from its runs
+            low, plain_low, plain_high, high = (float(law.level_of(row[name])) for name in ends)
         below, above = plain_low - low, high - plain_high
         more, less = max(below, above), min(below, above)
         if not (more > 2.0 * less and more > _SEEN * (plain_high - plain_low)):
@@ -266,6 +267,7 @@ def forecast(
                 "measure a larger budget in between",
             ),
         )
+    notes = [*_too_high(fit, loss), *notes]
     nowhere = np.asarray(loss <= 0) & (not fit.law.plain)
     if nowhere.any():
         notes.insert(
@@ -295,6 +297,23 @@ def forecast(
         fit=fit,
         tested=check,
     )
+
+
+def _too_high(fit: Fit, loss: Array) -> list[Note]:
+    """What to say of forecasts above ln of any vocabulary, by a law of runs that are all below."""
+    limit = FORECAST_TOO_HIGH.limit
+    if fit.law.plain or fit.runs is None or not loss.max(initial=0.0) > limit:
+        return []
+    highest = float(fit.table.frame["loss"].max())
+    if highest > limit:
+        return []
+    return [
+        FORECAST_TOO_HIGH.note(
+            f"a loss of {loss.max():.3g} nats is more than guessing costs with any vocabulary, and "
+            f"the runs have {highest:.3g} at most: are the sizes in another unit? They are asked "
+            "for in ones, or with a suffix: --params 7B --tokens 100B"
+        )
+    ]
 
 
 def amount(name: str, row: Mapping[str, float]) -> str:

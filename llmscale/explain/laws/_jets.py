@@ -30,7 +30,7 @@ class Jet:
     ) -> "Jet":
         rule = _RULES.get(ufunc.__name__)
         if rule is None or method != "__call__" or settings:
-            return NotImplemented
+            raise _unknown(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}")
         return rule(*operands)
 
     def __array_function__(
@@ -38,7 +38,7 @@ class Jet:
     ) -> "Jet":
         if function is np.where and len(args) == 3 and not kwargs:
             return _where(*args)
-        return NotImplemented
+        raise _unknown(function.__name__)
 
     def __add__(self, other: Any) -> "Jet":
         return _add(self, other)
@@ -90,6 +90,12 @@ class Jet:
 
     def __ge__(self, other: Any) -> Any:
         return self.value >= _value(other)
+
+
+def _unknown(function: str) -> TypeError:
+    """What to say of a function of numpy whose derivatives are not known."""
+    known = ", ".join(name for name in ("where", *_RULES) if name not in _OPERATORS)
+    return TypeError(f"np.{function} is none of the functions that a law can be made of: {known}")
 
 
 def variables(values_BK: Array) -> list[Jet]:
@@ -254,4 +260,5 @@ _RULES: Mapping[str, Callable[..., Jet]] = {
     "minimum": _minimum,
     "logaddexp": _logaddexp,
 }
-"""How numpy's functions act on jets; one that is not here gives numpy's own TypeError."""
+"""How numpy's functions act on jets; one that is not here is refused by name."""
+_OPERATORS = ["add", "subtract", "multiply", "divide", "power", "negative", "positive"]

@@ -98,7 +98,8 @@ def read_table(
     notes = _notes(read, judged, kept, asked)
     left_out = _left_out(read, judged, passed)
     reasons = [str(run.reason) for run in left_out]
-    named = {name: unit for name, unit in asked.units.items() if not scores or name != "loss"}
+    as_given = {("loss", AS_THEY_STAND)} if scores else set()
+    named = dict(asked.units.items() - as_given)
     taken, reading = describe(
         read.raw, found, named, judged.identity, judged.status_columns, reasons
     )
@@ -297,16 +298,17 @@ def _notes(
     """All that is to be said of how the table was read. Raises InputError."""
     raw, frame, found = read.raw, read.frame, read.found
     doubts: list[Note] = []
+    units = {**asked.units, "loss": AS_THEY_STAND} if asked.scores else asked.units
     # A sweep of our own writes what it counted; only what others wrote is doubted.
     if not read.path.is_dir():
-        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read)
+        taken = _taken(frame[kept], found, units, judged.names[kept], read)
         doubts += plausible.check(taken)
         doubts += cut_short(raw, frame, found.columns, kept, judged.names)
         doubts += passes(raw, found.columns)
         doubts += mixed_splits(raw[kept])
     elif found.columns.get("loss") not in (None, "loss"):
         # Scores are what they are, but which way they go is to be seen.
-        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read)
+        taken = _taken(frame[kept], found, units, judged.names[kept], read)
         doubts += plausible.check_score(taken)
     filtered = _filtered(asked, int(kept.sum()), int(judged.usable.sum()))
     return (

@@ -57,6 +57,19 @@ def test_what_is_no_error_of_the_loss_is_not_taken_for_one(column: str) -> None:
     assert "loss_se" not in read_table(table(0.003, 0.003, column=column)).columns
 
 
+def test_an_error_belongs_to_the_column_that_its_name_is_made_of() -> None:
+    frame = table(0.003, 0.003, column="mmlu_stderr").rename(columns={"loss": "mmlu_loss"})
+    frame["mmlu"] = 0.5
+    of_accuracy = read_table(frame, columns={"loss": "mmlu_loss"})
+    assert "loss_se" not in of_accuracy.columns
+    assert "stderr" not in of_accuracy.reading
+    frame["mmlu_loss_stderr"] = 0.01
+    of_loss = read_table(frame, columns={"loss": "mmlu_loss"})
+    assert "loss_se = mmlu_loss_stderr" in of_loss.reading
+    frame = table(0.003, 0.003).assign(val_loss=lambda runs: runs["loss"] - 0.1)
+    assert "loss_se" not in read_table(frame, columns={"loss": "val_loss"}).columns
+
+
 def test_runs_are_weighed_if_their_errors_differ_and_can_be_seen() -> None:
     seen = fitted(table((0.001, 0.012), 0.001))
     assert "Runs are weighed by both" in said(seen)

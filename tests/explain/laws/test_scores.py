@@ -90,3 +90,24 @@ def test_laws_of_differences_are_not_ranked_with_others() -> None:
     )
     assert "accuracy" not in [fit.law.name for fit in found]
     assert "do not compare" in dict(found.unsuitable)["accuracy"]
+
+
+def test_a_law_of_shares_refuses_percents_and_reads_them_if_told(tmp_path: Path) -> None:
+    N = np.geomspace(1e6, 1e10, 30)
+    table = pd.DataFrame({"params": N, "pass_rate": 100 * np.exp(-2e3 / N**0.45)})
+    with pytest.raises(InputError, match="--units loss=hundredths"):
+        llmscale.fit(table, "pass-rate", columns="loss=pass_rate")
+    with pytest.raises(InputError, match="from 0 to 1"):
+        llmscale.fit(accuracies().assign(acc=70.0 + N[:12] / 1e8), "accuracy", columns="loss=acc")
+    told: Any = {"columns": "loss=pass_rate", "units": "loss=hundredths"}
+    fit = llmscale.fit(table, "pass-rate", **told, **SHORT)
+    assert fit.law.coefficients() == pytest.approx({"A": 2e3, "alpha": 0.45})
+    assert "loss = pass_rate/100" in fit.origin.reading
+
+
+def test_a_column_of_scores_is_proposed_to_a_law_of_scores_as_it_is() -> None:
+    for name in ("accuracy", "pass_rate"):
+        table = accuracies()[["params", "acc"]].rename(columns={"acc": name})
+        with pytest.raises(InputError) as refused:
+            llmscale.fit(table, "accuracy")
+        assert refused.value.fix.endswith(f"perhaps --columns loss={name}")

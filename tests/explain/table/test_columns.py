@@ -452,3 +452,25 @@ def test_an_empty_option_is_refused_by_its_name(name: str, tmp_path: Path) -> No
     result = invoke(tmp_path, RUNS, f"--{name}", "", "--law", "power")
     assert result.exit_code == 2
     assert f"--{name} is empty" in result.stderr
+
+
+def test_another_column_that_claims_a_quantity_with_other_numbers_is_named() -> None:
+    table = pd.DataFrame({"params": [1e7, 3e7, 1e8], "tokens": 1e9, "loss": [4.0, 3.5, 3.0]})
+    reading = read_table(table.assign(n_params=2 * table["params"])).reading
+    assert "n_params (other numbers, not used: --columns params=n_params takes it)" in reading
+    assert "n_params" not in read_table(table.assign(n_params=table["params"])).reading
+
+
+def test_an_infinite_loss_is_left_out_by_the_fix_that_is_given() -> None:
+    table = pd.DataFrame({"params": [1e7, 3e7, 1e8], "tokens": 1e9, "loss": [np.inf, 3.5, 3.0]})
+    with pytest.raises(InputError) as refused:
+        read_table(table)
+    assert "--where 'loss < inf'" in refused.value.fix
+    assert len(read_table(table, where="loss < inf").frame) == 2
+
+
+def test_a_date_as_a_loss_is_not_read_as_its_year() -> None:
+    table = pd.DataFrame({"params": [1e7, 3e7], "tokens": 1e9, "loss": ["1970-01-02", "3.0"]})
+    with pytest.raises(InputError) as refused:
+        read_table(table)
+    assert "write 1970" not in refused.value.fix

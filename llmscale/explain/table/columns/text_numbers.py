@@ -7,10 +7,13 @@ from llmscale.explain.table.columns.names import count_unit
 _NUMBER = re.compile(r"[+-]?(?:\d[\d.,\u00a0\u202f ']*\d|\d|[.,]\d+)(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
 _LOSS_UNITS = {"bits": "bits", "bit": "bits", "perplexity": "perplexity", "ppl": "perplexity"}
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?/\d\d?/\d{2,4}\b|\d\d?:\d\d")
 
 
 def written_plainly(text: str, quantity: str) -> str:
     """`write 1.0B` for the text of a value that is no number; nothing for a name."""
+    if _DATE.match(text.strip()):
+        return ""
     text = text.lstrip("~≈≃<>≤≥=$€£ ")
     found = _NUMBER.match(text)
     if found is None:
