@@ -7,6 +7,8 @@ from llmscale.errors import Note
 from llmscale.explain.estimation.result import Fit, run_weights
 from llmscale.notes.fitting import NO_TREND
 
+_MOSTLY = 0.5
+"""A law that leaves less of the squares tells most of the losses, if too few of them to be sure."""
 _ROUNDED = 1e-9
 """Residuals below this are rounding: such a law says all of it."""
 
@@ -22,7 +24,7 @@ def no_trend(fit: Fit) -> Note | None:
     about_law = float((weight * fit.residuals**2).sum())
     told = max(fit.law.told_by_runs or fit.free, 2) - 1
     left = len(level) - told - 1
-    if left < 1 or about_law <= _ROUNDED**2 * len(level):
+    if left < 1 or about_law <= max(_MOSTLY * about_mean, _ROUNDED**2 * len(level)):
         return None
     ratio = max(about_mean - about_law, 0.0) / told / (about_law / left)
     chance = float(fdtrc(told, left, ratio))
