@@ -360,7 +360,8 @@ MIXED_CONTEXTS = _mixed("contexts", "Longer contexts predict better.")
 NO_TREND = Kind(
     "no-trend",
     WRONG,
-    when="the law is no closer to the losses than their mean is (F test, p > {limit:g})",
+    when="the law is no closer to the losses than their mean is (F test, p > {limit:g}), and they "
+    "do not move with its inputs (rank correlation)",
     means="The losses scatter by more than they change with the law's inputs: coefficients and "
     "optima are made of noise.",
     remedy="Name the right column (--columns loss=NAME), or measure a wider range.",

@@ -1,10 +1,13 @@
-"""Whether a fitted law tells more of the losses than their mean does."""
+"""Whether losses move with what a law is in, and a fitted law tells more of them than their mean
+does."""
 
 import numpy as np
-from scipy.special import fdtrc
+import pandas as pd
+from scipy.special import fdtrc, stdtr
 
 from llmscale.errors import Note
 from llmscale.explain.estimation.result import Fit, run_weights
+from llmscale.explain.laws import Array
 from llmscale.notes.fitting import NO_TREND
 
 _MOSTLY = 0.5
@@ -14,8 +17,9 @@ _ROUNDED = 1e-9
 
 
 def no_trend(fit: Fit) -> Note | None:
-    """What to say of a law that is no closer to the losses than their mean is (F test); None if
-    it is, or there are too few runs to tell."""
+    """What to say of a law that is no closer to the losses than their mean is (F test), if these
+    do not move with any input or with N D either (rank correlation); None if they do, or there are
+    too few runs to tell."""
     if fit.runs is None:
         return None
     level = fit.law.level_of(fit.table.frame["loss"].to_numpy(dtype=float))
@@ -28,10 +32,29 @@ def no_trend(fit: Fit) -> Note | None:
         return None
     ratio = max(about_mean - about_law, 0.0) / told / (about_law / left)
     chance = float(fdtrc(told, left, ratio))
-    if chance < NO_TREND.limit:
+    if chance < NO_TREND.limit or _moves(fit, level):
         return None
     inputs = " and ".join(fit.law.inputs)
     return NO_TREND.note(
         f"{fit.law.name} is hardly closer to the {len(level)} losses than their mean is (F test, "
         f"p = {chance:.2g}): they do not change with {inputs} by more than they scatter"
     )
+
+
+def chance_of_rank(rank: float, number: int) -> float:
+    """The two-sided p of a rank correlation over so many runs, by Student's t."""
+    if not np.isfinite(rank) or number < 3:
+        return 1.0
+    left = number - 2
+    t = abs(rank) * np.sqrt(left / max(1.0 - rank * rank, 1e-12))
+    return float(2.0 * stdtr(left, -t))
+
+
+def _moves(fit: Fit, level: Array) -> bool:
+    """A law may miss losses that move all the same, as by a few that are far off."""
+    inputs = [np.asarray(one, dtype=float) for one in fit.inputs]
+    if {"params", "tokens"} <= set(fit.law.inputs):
+        inputs.append(np.prod([fit.table.frame[name] for name in ("params", "tokens")], axis=0))
+    ranks = pd.Series(level).rank()
+    found = (float(pd.Series(one).rank().corr(ranks)) for one in inputs)
+    return any(chance_of_rank(rank, len(level)) < NO_TREND.limit / len(inputs) for rank in found)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr
 
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.estimation.levels import numbers
 from llmscale.explain.estimation.suitability import inputs_of
+from llmscale.explain.estimation.trend import chance_of_rank
 from llmscale.explain.fit.task_shares import check_no_loss, shares_of
 from llmscale.explain.laws import LETTERS, Array, Law, law_named
 from llmscale.explain.laws.task_accuracy import TaskAccuracy
@@ -140,7 +140,7 @@ def _check_varied(column: str, share: Array) -> None:
 def _rank_of(column: str, share: Array, loss: Array, loss_column: str) -> float:
     """The rank correlation of a score and the loss, if it is one that chance does not give."""
     rank = float(pd.Series(share).rank().corr(pd.Series(loss).rank()))
-    if _p_of(rank, len(share)) < _SURE:
+    if chance_of_rank(rank, len(share)) < _SURE:
         return rank
     raise InputError(
         f"{column} does not move with the loss, {loss_column} (rank correlation {rank:+.2f} over "
@@ -186,12 +186,3 @@ def _named(column: str) -> type[Law] | None:
     if set(words_of(column)) & {*ERRORS}:
         return TaskError
     return TaskAccuracy if rises(column) and not is_loss(column) else None
-
-
-def _p_of(rank: float, number: int) -> float:
-    """The two-sided p of a rank correlation, by Student's t."""
-    if not np.isfinite(rank):
-        return 1.0
-    left = number - 2
-    t = abs(rank) * np.sqrt(left / max(1.0 - rank * rank, 1e-12))
-    return float(2.0 * stdtr(left, -t))
