@@ -245,8 +245,8 @@ def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
     optima = tuple(
         optimum(fit, float(budget), level=level, check=check) for budget in flops.ravel()
     )
-    for best in optima:
-        _check_told(fit, best)
+    for one in optima:
+        _check_told(fit, one)
     best = {
         name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
         for name in ("params", "tokens")

@@ -110,4 +110,4 @@ def test_a_column_of_scores_is_proposed_to_a_law_of_scores_as_it_is() -> None:
         table = accuracies()[["params", "acc"]].rename(columns={"acc": name})
         with pytest.raises(InputError) as refused:
             llmscale.fit(table, "accuracy")
-        assert refused.value.fix.endswith(f"perhaps --columns loss={name}")
+        assert str(refused.value.fix).endswith(f"perhaps --columns loss={name}")
