@@ -4,8 +4,11 @@ import numpy as np
 from scipy.special import fdtrc
 
 from llmscale.errors import Note
+from llmscale.explain.estimation.levels import count_levels, numbers
 from llmscale.explain.estimation.result import Fit, run_weights
 from llmscale.notes.fitting import NO_TREND
+
+_COUNTS = ("params", "tokens")
 
 _MOSTLY = 0.5
 """A law that leaves less of the squares tells most of the losses, if too few of them to be sure."""
@@ -16,7 +19,7 @@ _ROUNDED = 1e-9
 def no_trend(fit: Fit) -> Note | None:
     """What to say of a law that is no closer to the losses than their mean is (F test); None if
     it is, or there are too few runs to tell."""
-    if fit.runs is None:
+    if fit.runs is None or _of_half(fit):
         return None
     level = fit.law.level_of(fit.table.frame["loss"].to_numpy(dtype=float))
     weight = run_weights(fit.table)
@@ -35,3 +38,12 @@ def no_trend(fit: Fit) -> Note | None:
         f"{fit.law.name} is hardly closer to the {len(level)} losses than their mean is (F test, "
         f"p = {chance:.2g}): they do not change with {inputs} by more than they scatter"
     )
+
+
+def _of_half(fit: Fit) -> bool:
+    """Whether the law is in one of N and D and the runs differ in the other, too, which it takes
+    for scatter: that is said elsewhere."""
+    frame = fit.table.frame
+    others = [name for name in _COUNTS if name not in fit.law.inputs and name in frame]
+    in_one = len(others) == 1 and len(fit.law.inputs) == 1
+    return in_one and count_levels(numbers(frame, others[0])) > 1
