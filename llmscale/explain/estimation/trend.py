@@ -6,9 +6,12 @@ import pandas as pd
 from scipy.special import fdtrc, stdtr
 
 from llmscale.errors import Note
+from llmscale.explain.estimation.levels import count_levels, numbers
 from llmscale.explain.estimation.result import Fit, run_weights
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import NO_TREND
+
+_COUNTS = ("params", "tokens")
 
 _MOSTLY = 0.5
 """A law that leaves less of the squares tells most of the losses, if too few of them to be sure."""
@@ -20,7 +23,7 @@ def no_trend(fit: Fit) -> Note | None:
     """What to say of a law that is no closer to the losses than their mean is (F test), if these
     do not move with any input or with N D either (rank correlation); None if they do, or there are
     too few runs to tell."""
-    if fit.runs is None:
+    if fit.runs is None or _of_half(fit):
         return None
     level = fit.law.level_of(fit.table.frame["loss"].to_numpy(dtype=float))
     weight = run_weights(fit.table)
@@ -58,3 +61,12 @@ def _moves(fit: Fit, level: Array) -> bool:
     ranks = pd.Series(level).rank()
     found = (float(pd.Series(one).rank().corr(ranks)) for one in inputs)
     return any(chance_of_rank(rank, len(level)) < NO_TREND.limit / len(inputs) for rank in found)
+
+
+def _of_half(fit: Fit) -> bool:
+    """Whether the law is in one of N and D and the runs differ in the other, too, which it takes
+    for scatter: that is said elsewhere."""
+    frame = fit.table.frame
+    others = [name for name in _COUNTS if name not in fit.law.inputs and name in frame]
+    in_one = len(others) == 1 and len(fit.law.inputs) == 1
+    return in_one and count_levels(numbers(frame, others[0])) > 1
