@@ -10,8 +10,6 @@ from llmscale.explain.api.settings import PredictSpec
 from llmscale.quantity import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.text import Text
 
     from llmscale.explain.fit.two_steps import TaskForecast
@@ -83,7 +81,7 @@ def _show_task(found: "TaskForecast", *, every: bool) -> None:
     for place, row in enumerate(found.rows()):
         loss = _with_ends(row["loss"], row["low"], row["high"])
         score = _with_ends(row["score"], row["score_low"], row["score_high"])
-        table.add_row(*_asked(found.loss, place), loss, score, _beyond(row))
+        table.add_row(*_asked(found.loss, place), loss, score, found.loss.how_far(place))
     output.results.print(table)
     for name, said in found.covered():
         output.results.say(f"{name}:", "", said)
@@ -153,9 +151,8 @@ def _show_contenders(chosen: "Chosen") -> None:
 def _heading(found: "Forecast") -> str:
     if found.optima:
         return "best of the budget"
-    return (
-        "forecast, with C = 6ND" if {"flops", "params", "tokens"} <= set(found.at) else "forecast"
-    )
+    follows = {"flops", "params", "tokens"} <= set(found.at)
+    return "forecast, with C = 6ND" if follows else "forecast"
 
 
 def _letters(found: "Forecast") -> list[str]:
@@ -171,7 +168,7 @@ def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     wide = digits.ends(low, high, loss)
     plain = digits.ends(row["plain_low"], row["plain_high"], loss)
     shown = digits.number(loss, low, high)
-    return [*_asked(found, place), shown, output.stacked(wide, plain), _beyond(row)]
+    return [*_asked(found, place), shown, output.stacked(wide, plain), found.how_far(place)]
 
 
 def _asked(found: "Forecast", place: int) -> "list[str | Text]":
@@ -182,7 +179,3 @@ def _asked(found: "Forecast", place: int) -> "list[str | Text]":
 def _with_ends(value: float, low: float, high: float) -> "Text":
     """A value above its interval."""
     return output.stacked(digits.number(value, low, high), digits.ends(low, high, value))
-
-
-def _beyond(row: "Mapping[str, float]") -> str:
-    return digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside"

@@ -1,12 +1,10 @@
 """What the budgets of a table say of the best size by themselves, next to the law of a fit."""
 
-from statistics import NormalDist
-
 import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.explain.allocation import Allocation, allocate
-from llmscale.explain.estimation.lowest_points import LowestPoints
+from llmscale.explain.estimation.lowest_points import LowestPoints, errors_in_half
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 
@@ -45,7 +43,7 @@ def _less_bias(found: Allocation) -> LowestPoints:
     a_B = lines[:, 0] - bias_a
     # The table's own C = k N D is k/6 times 6ND.
     times = np.log(found.frontier.flops_factor / 6.0)
-    halves = 2.0 * NormalDist().inv_cdf(0.5 + 0.5 * found.level)
+    halves = 2.0 * errors_in_half(found.level)
     return LowestPoints(
         log_flops_K=np.log(flops) - times,
         log_params_K=np.log(used["params"].to_numpy()) - bias_K,

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias, Unpack
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
 from llmscale.explain.api.settings import Reading, ReadingGiven
-from llmscale.explain.estimation.suitability import counts_of_experts, inputs_of
+from llmscale.explain.estimation.suitability import needs_of
 from llmscale.explain.fit.kept import is_kept
-from llmscale.explain.laws import LETTERS, Law, law_named
+from llmscale.explain.laws import Law, law_named
 from llmscale.explain.table import COUNTS, RunTable, parse_columns, read_table
 from llmscale.menu import is_own
 from llmscale.settings import shows_keywords
@@ -101,9 +101,5 @@ def _is_law(value: Any) -> bool:
 
 
 def _own_inputs(law: str | type[Law]) -> tuple[str, ...]:
-    """The columns that a law of one's own takes, or one of the menu that takes no N, D or C; of
-    others in the menu the counts of a mixture of experts."""
-    kind = law_named(law)
-    inputs = inputs_of(kind)
-    own = not isinstance(law, str) or is_own(law)
-    return inputs if own or not set(inputs) & set(LETTERS) else counts_of_experts(kind)
+    """The columns that are looked for by the names that a law has for them."""
+    return needs_of(law_named(law), own=not isinstance(law, str) or is_own(law))

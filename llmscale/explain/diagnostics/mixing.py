@@ -2,7 +2,7 @@
 table."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -83,18 +83,13 @@ _EFFECT = 0.003
 def mixed(kind: Kind, evidence: Evidence) -> Note | None:
     """Runs made in ways that one law cannot hold, told by a column with several values."""
     columns, what = _MIXED[kind]
-    for name in columns:
-        law = evidence.fit.law
-        if name not in evidence.frame or name in (*law.inputs, *law.explained):
-            continue
-        shares = evidence.frame[name].value_counts(dropna=True)
-        if len(shares) < 2:
-            continue
-        shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
-        return kind.note(
-            f"the runs have {len(shares)} {what} ({name}: {shown}). {_apart(evidence, shares)}"
-        )
-    return None
+    shares = _several(evidence, columns)
+    if shares is None:
+        return None
+    return kind.note(
+        f"the runs have {len(shares)} {what} ({shares.index.name}: {_shown(shares)}). "
+        f"{_apart(evidence, shares)}"
+    )
 
 
 def mixed_settings(evidence: Evidence) -> Note | None:
@@ -116,9 +111,8 @@ def mixed_settings(evidence: Evidence) -> Note | None:
     if effect < _EFFECT:
         return None
     shares = frame[name].value_counts(dropna=True)
-    shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
     return MIXED_SETTINGS.note(
-        f"runs of one size and budget differ in {name} ({shown}), and by it "
+        f"runs of one size and budget differ in {name} ({_shown(shares)}), and by it "
         f"{evidence.size(effect)} in loss, which this law does not know. {_apart(evidence, shares)}"
     )
 
@@ -127,7 +121,10 @@ def told_apart_by(evidence: Evidence, few_R: NDArray[np.bool_]) -> str:
     """What is special in how the fewer of two kinds of runs were made, and how to fit them so."""
     found = _what_tells(evidence, few_R)
     if found is None:
-        return _differ_by_name(evidence) or (
+        by_name = _several(evidence, NAMED)
+        if by_name is not None:
+            return f"The runs differ in {by_name.index.name}. {_apart(evidence, by_name)}"
+        return (
             "No column of the table tells them apart: add one that does, to fit one law each with "
             "--by"
         )
@@ -140,15 +137,21 @@ def told_apart_by(evidence: Evidence, few_R: NDArray[np.bool_]) -> str:
     )
 
 
-def _differ_by_name(evidence: Evidence) -> str:
-    """The first column of those that have a note of their own by which runs differ, if any."""
+def _several(evidence: Evidence, columns: Iterable[str]) -> pd.Series | None:
+    """How many runs have each value of the first of these columns that has several and that the
+    law does not know; None if there is none."""
     frame, law = evidence.frame, evidence.fit.law
-    for name in NAMED:
+    for name in columns:
         if name in frame and name not in (*law.inputs, *law.explained):
             shares = frame[name].value_counts(dropna=True)
             if len(shares) > 1:
-                return f"The runs differ in {name}. {_apart(evidence, shares)}"
-    return ""
+                return shares
+    return None
+
+
+def _shown(shares: pd.Series) -> str:
+    """`llama (5), gpt2 (1)`."""
+    return listed((f"{key} ({count})" for key, count in shares.items()), 4)
 
 
 def _what_tells(evidence: Evidence, few_R: NDArray[np.bool_]) -> tuple[str, object] | None:

@@ -23,7 +23,9 @@ _ZOOMS = 4
 _AHEAD = math.log(100.0)
 """How far beyond the runs, in ln C, the frontier is that of the posterior."""
 _CURVE_POINTS = 24
-_COEFFICIENTS, _LEVELLED = 3, 4
+_COEFFICIENTS = 3
+_LEVELLED = 4
+"""How often runs are weighed anew by how far they are off the level."""
 
 
 class Frontier:
@@ -47,11 +49,10 @@ class Frontier:
     def expected(self) -> Array:
         """(level, share, gamma) of the frontier that is nearest to the mean of ln L over the
         posterior, from the first runs to as far ahead as forecasts go."""
-        at, cost = self._grid(*self.axes)
-        probability = np.exp(cost.min() - cost)
+        at, probability = self.posterior
         x = np.linspace(min(float(self.x.min()), -1.0), _AHEAD, _CURVE_POINTS)
-        mean = probability @ _curves(at, x) / probability.sum()
-        most_probable = at[np.argmin(cost)]
+        mean = probability @ _curves(at, x)
+        most_probable = at[np.argmax(probability)]
 
         def apart(coefficients: Array) -> Array:
             return np.asarray(_curves(coefficients[None], x)[0] - mean) / self.scale
@@ -62,12 +63,10 @@ class Frontier:
 
     def draws(self, count: int, rng: np.random.Generator) -> Array:
         """(count, 3), anywhere in the cell of the grid that is drawn."""
-        axes = self.axes
-        at, cost = self._grid(*axes)
-        probability = np.exp(-(cost - cost.min()))
-        drawn = at[rng.choice(len(at), size=count, p=probability / probability.sum())]
-        gamma = drawn[:, 2] * np.exp(_jitter(np.log(axes[0]), count, rng))
-        share = np.clip(drawn[:, 1] + _jitter(axes[1], count, rng), 0.0, _LARGEST_SHARE)
+        (gammas, shares), (at, probability) = self.axes, self.posterior
+        drawn = at[rng.choice(len(at), size=count, p=probability)]
+        gamma = drawn[:, 2] * np.exp(_jitter(np.log(gammas), count, rng))
+        share = np.clip(drawn[:, 1] + _jitter(shares, count, rng), 0.0, _LARGEST_SHARE)
         level = self._levels(np.exp(-gamma[:, None] * self.x), share)[0]
         total = max(float(self.weight.sum()) * self.independent, 1.0)
         spread = self.scale / np.sqrt(total) * self.noise.factors(count, rng)
@@ -84,8 +83,8 @@ class Frontier:
         slope_R3 = np.stack([np.ones_like(loss), *slope], axis=1)
         off = (self.log_loss - _curves(best[None], self.x)[0]) / self.scale
         weight = self.independent * self.weight * counting(off) / self.scale**2
-        prior = 0.0, self.prior.floor_spread, gamma * self.prior.frontier_spread
-        known = np.diag([0.0, *(spread**-2 for spread in prior[1:])])
+        spreads = np.array([np.inf, self.prior.floor_spread, gamma * self.prior.frontier_spread])
+        known = np.diag(spreads**-2.0)
         precision = (weight[:, None] * slope_R3).T @ slope_R3 + known
         shift = np.linalg.solve(precision, (weight[:, None] * slope_R3).T @ change_BR.T).T
         level, share, gamma = (drawn_B3 + shift).T
@@ -109,6 +108,13 @@ class Frontier:
             low, high = max(columns[0] - 1, 0), min(columns[-1] + 1, len(share) - 1)
             share = np.linspace(share[low], share[high], len(share))
         return gamma, share
+
+    @cached_property
+    def posterior(self) -> tuple[Array, Array]:
+        """Every (level, share, gamma) of the grid (G, 3), and its probability (G,)."""
+        at, cost = self._grid(*self.axes)
+        probability = np.exp(cost.min() - cost)
+        return at, probability / probability.sum()
 
     def _grid(self, gamma_G: Array, share_S: Array) -> tuple[Array, Array]:
         """Every (level, share, gamma), and minus the logarithm of its posterior."""

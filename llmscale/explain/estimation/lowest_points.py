@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from llmscale.explain.laws import Array
 from llmscale.runs.json_values import plain
+
+
+def errors_in_half(level: float) -> float:
+    """Standard errors in half of a normal interval: 1.64 at 90%."""
+    return NormalDist().inv_cdf(0.5 + 0.5 * level)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from llmscale.errors import InputError
 from llmscale.explain.estimation.constraints import NONE, Constraints
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.levels import count_levels, numbers
-from llmscale.explain.laws import LAWS, Law, OneVariableLaw
+from llmscale.explain.laws import LAWS, LETTERS, Law, OneVariableLaw
 from llmscale.explain.table import RunTable
 
 _DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
@@ -49,9 +49,13 @@ def inputs_of(law: type[Law], variable: str = "params") -> tuple[str, ...]:
     return tuple(law(*[1.0] * len(law.coefficient_names())).inputs)
 
 
-def counts_of_experts(law: type[Law]) -> tuple[str, ...]:
-    """Which counts of the parameters of a mixture of experts a law takes by their own names."""
-    return tuple(name for name in inputs_of(law) if name in ("params_total", "params_active"))
+def needs_of(law: type[Law], *, own: bool) -> tuple[str, ...]:
+    """The columns to look for by their own names: all of a law of one's own, or of one of the menu
+    that takes no N, D or C; of others the counts of a mixture of experts."""
+    inputs = inputs_of(law)
+    if own or not set(inputs) & set(LETTERS):
+        return inputs
+    return tuple(name for name in inputs if name in ("params_total", "params_active"))
 
 
 def law_in_both(frame: pd.DataFrame) -> str:

@@ -12,7 +12,6 @@ from llmscale.explain.laws import Array
 from llmscale.notes.fitting import NO_TREND
 
 _COUNTS = ("params", "tokens")
-
 _MOSTLY = 0.5
 """A law that leaves less of the squares tells most of the losses, if too few of them to be sure."""
 _ROUNDED = 1e-9
@@ -44,6 +43,11 @@ def no_trend(fit: Fit) -> Note | None:
     )
 
 
+def rank_correlation(one: Array, other: Array) -> float:
+    """Spearman's; NaN if either is the same everywhere."""
+    return float(pd.Series(one).rank().corr(pd.Series(other).rank()))
+
+
 def chance_of_rank(rank: float, number: int) -> float:
     """The two-sided p of a rank correlation over so many runs, by Student's t."""
     if not np.isfinite(rank) or number < 3:
@@ -55,12 +59,11 @@ def chance_of_rank(rank: float, number: int) -> float:
 
 def _moves(fit: Fit, level: Array) -> bool:
     """A law may miss losses that move all the same, as by a few that are far off."""
-    inputs = [np.asarray(one, dtype=float) for one in fit.inputs]
-    if {"params", "tokens"} <= set(fit.law.inputs):
-        inputs.append(np.prod([fit.table.frame[name] for name in ("params", "tokens")], axis=0))
-    ranks = pd.Series(level).rank()
-    found = (float(pd.Series(one).rank().corr(ranks)) for one in inputs)
-    return any(chance_of_rank(rank, len(level)) < NO_TREND.limit / len(inputs) for rank in found)
+    inputs = fit.inputs
+    if set(_COUNTS) <= set(fit.law.inputs):
+        inputs.append(np.prod([fit.table.frame[name] for name in _COUNTS], axis=0))
+    chances = (chance_of_rank(rank_correlation(one, level), len(level)) for one in inputs)
+    return any(chance < NO_TREND.limit / len(inputs) for chance in chances)
 
 
 def _of_half(fit: Fit) -> bool:

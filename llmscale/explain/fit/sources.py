@@ -14,9 +14,9 @@ from llmscale.errors import InputError
 from llmscale.explain.curve_table import folder_steps
 from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.diagnostics.evidence import SeenCurve
-from llmscale.explain.estimation.suitability import counts_of_experts, inputs_of
+from llmscale.explain.estimation.suitability import inputs_of, needs_of
 from llmscale.explain.fit.stand_ins import with_stand_ins
-from llmscale.explain.laws import LETTERS, Law, law_named
+from llmscale.explain.laws import Law, law_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.runs.curve_file import CurveFile
 from llmscale.runs.results_folder import ResultsFolder
@@ -37,10 +37,9 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
     if isinstance(source, RunTable):
         return source
     kinds = [law_named(law) for law in laws]
-    own = [kind for law, kind in zip(laws, kinds, strict=True) if not isinstance(law, str)]
-    own += [kind for kind in kinds if not set(inputs_of(kind)) & set(LETTERS)]
-    of_experts = [counts_of_experts(kind) for kind in kinds]
-    needs = dict.fromkeys(chain.from_iterable([*map(inputs_of, own), *of_experts]))
+    pairs = zip(laws, kinds, strict=True)
+    wanted = (needs_of(kind, own=not isinstance(law, str)) for law, kind in pairs)
+    needs = dict.fromkeys(chain.from_iterable(wanted))
     scores = bool(kinds) and all(kind.plain for kind in kinds)
     return read_table(source, needs=[*needs], scores=scores)
 

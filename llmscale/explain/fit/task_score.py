@@ -4,13 +4,12 @@ it follows in the loss."""
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.estimation.levels import numbers
 from llmscale.explain.estimation.suitability import inputs_of
-from llmscale.explain.estimation.trend import chance_of_rank
+from llmscale.explain.estimation.trend import chance_of_rank, rank_correlation
 from llmscale.explain.fit.task_shares import check_no_loss, shares_of
 from llmscale.explain.laws import LETTERS, Array, Law, law_named
 from llmscale.explain.laws.task_accuracy import TaskAccuracy
@@ -139,7 +138,7 @@ def _check_varied(column: str, share: Array) -> None:
 
 def _rank_of(column: str, share: Array, loss: Array, loss_column: str) -> float:
     """The rank correlation of a score and the loss, if it is one that chance does not give."""
-    rank = float(pd.Series(share).rank().corr(pd.Series(loss).rank()))
+    rank = rank_correlation(share, loss)
     if chance_of_rank(rank, len(share)) < _SURE:
         return rank
     raise InputError(

@@ -5,13 +5,12 @@ lowest, and the bootstrap of the law knows nothing of that."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from llmscale.errors import Note
-from llmscale.explain.estimation.lowest_points import LowestPoints
+from llmscale.explain.estimation.lowest_points import LowestPoints, errors_in_half
 from llmscale.notes.predicting import OPTIMUM_DISPUTED
 from llmscale.quantity import format_count
 
@@ -102,7 +101,7 @@ def asked_at(points: LowestPoints, flops: float, law: Any, level: float) -> Said
     nearest_flops = float(np.exp(points.log_flops_K[near]))
     off = float(points.log_params_K[near] - np.log(law.optimal(nearest_flops)[0]))
     # A lowest point whose error is not known is no reason to widen.
-    clear = abs(off) > _quantile(level) * points.error_K[near]
+    clear = abs(off) > errors_in_half(level) * points.error_K[near]
     return SaidByBudgets(
         budgets=len(points.log_flops_K),
         params=float(np.exp(best)),
@@ -119,7 +118,7 @@ def widened_sizes(
 ) -> dict[str, Ends]:
     """The intervals of params and tokens by the law alone, with what the budgets say added in
     quadrature on its side, and what N* of public tables did at this g(h)."""
-    drift = DRIFT * _quantile(level) * growth
+    drift = DRIFT * errors_in_half(level) * growth
     smaller = np.hypot(said.below if said else 0.0, drift)
     larger = np.hypot(said.above if said else 0.0, drift)
     # 6ND = C: what makes the size larger makes the tokens fewer.
@@ -171,11 +170,6 @@ def dispute(best: Optimum, law: str, said: SaidByBudgets | None, level: float) -
         f"({100 * level:g}%), and {said}: the interval of N* was widened to hold both"
     )
     return (OPTIMUM_DISPUTED.note(message),)
-
-
-def _quantile(level: float) -> float:
-    """Standard errors in half of an interval."""
-    return NormalDist().inv_cdf(0.5 + 0.5 * level)
 
 
 def _with_ends(best: float, ends: Ends | None) -> str:

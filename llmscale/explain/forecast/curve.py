@@ -11,7 +11,6 @@ from llmscale.explain.laws import Array
 
 _WINDOW = 0.04
 """Of the planned tokens: training losses over the last of these are averaged."""
-
 _FEWEST_STEPS = 3
 """From one logged loss to the next: over fewer, more tokens are averaged, up to three times."""
 _SHARED = 10

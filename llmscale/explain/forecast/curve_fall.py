@@ -1,13 +1,13 @@
 """What finished runs say of the end of another, from its training loss at a share of its training.
 
 Under a schedule that decays, the loss falls at the end as the curve so far does not show: by how
-much, finished runs do. Five regressions over them say what the final loss was, given the training
+much, finished runs do. Six regressions over them say what the final loss was, given the training
 loss at the same share of training, the size and the tokens: of the fall from here on (alike for
 all; linear; quadratic in ln N and ln D), of the final loss with the loss so far and how fast it
 falls now, and without either. Each is shrunk by ridge, as much as leaving one run out likes best.
 They are averaged by the inverse square of their mean squared error when one run is left out (a
 super learner: van der Laan et al. 2007, Stat. Appl. Genet. Mol. Biol. 6). A law of the final losses
-as a sixth did not lower the errors of our own sweeps."""
+as a seventh did not lower the errors of our own sweeps."""
 
 import math
 from collections.abc import Sequence

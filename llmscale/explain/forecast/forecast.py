@@ -5,7 +5,7 @@ A law is fitted where the runs are, and is never quite right; its interval knows
 bootstrap, not that. Inside the runs the plain interval stands."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,15 +180,14 @@ class Forecast:
             said.append((LETTERS.get(name, name), amount(name, row), ends))
         return said
 
+    def how_far(self, place: int) -> str:
+        """How many times beyond the runs one point lies, or `inside`."""
+        horizon = self.rows()[place]["horizon"]
+        return digits.times(math.exp(horizon)) if horizon > 0 else "inside"
+
     def __str__(self) -> str:
         lines = [self._line(place) for place in range(len(self.rows()))]
-        if self.chosen:
-            lines.append(f"law: {self.chosen.reason}")
-        if self.chosen and self.chosen.left_out:
-            lines.append(f"left out: {self.chosen.left_out_text}")
-        lines += [f"widened: {self.widening}"] if self.widening else []
-        lines += [f"N*: {self.best_size}"] if self.best_size else []
-        lines.append(f"coverage: {self.coverage}")
+        lines += [f"{name}: {text}" for name, text in self.said()]
         return "\n".join([*lines, *(f"note: {line}" for line in with_codes(self.all_notes))])
 
     def _line(self, place: int) -> str:
@@ -202,14 +201,17 @@ class Forecast:
         beyond = f", {digits.times(math.exp(horizon))} beyond the runs" if horizon > 0 else ""
         return f"{at}{self.metric} {said}{level}{beyond}"
 
-    def _choice(self) -> list[str]:
-        """Paragraphs on why this law."""
-        if self.chosen is None:
-            return []
-        said = [html.sentence(f"law: {self.chosen.reason}")]
-        if self.chosen.left_out:
-            said.append(html.sentence(f"left out: {self.chosen.left_out_text}"))
-        return said
+    def said(self) -> Iterator[tuple[str, str]]:
+        """Why this law, what widens the interval, and what such forecasts held: a name and a
+        sentence of each that there is something to say of."""
+        named = {
+            "law": self.chosen.reason if self.chosen else "",
+            "left out": self.chosen.left_out_text if self.chosen else "",
+            "widened": self.widening,
+            "N*": self.best_size,
+        }
+        yield from ((name, text) for name, text in named.items() if text)
+        yield "coverage", self.coverage
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -222,17 +224,14 @@ class Forecast:
                 digits.number(row["loss"], row["low"], row["high"]),
                 digits.ends(row["low"], row["high"], row["loss"]),
                 digits.ends(row["plain_low"], row["plain_high"], row["loss"]),
-                digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside",
+                self.how_far(place),
             )
             for place, row in enumerate(self.rows())
         ]
         parts = [
             html.title(self.fit.law.name, self.fit.formula) if self.fit else "",
             html.table(headings, cells),
-            *self._choice(),
-            html.sentence(f"widened: {self.widening}") if self.widening else "",
-            html.sentence(f"N*: {self.best_size}") if self.best_size else "",
-            html.sentence(f"coverage: {self.coverage}"),
+            *(html.sentence(f"{name}: {text}") for name, text in self.said()),
             html.notes(self.all_notes),
         ]
         return "".join(parts)
