@@ -38,11 +38,11 @@ class GPUModel:
     """What every GPU of a kind can do; the one in this machine is `llmscale.machine.GPU`."""
 
     name: str
+    source: str
     peak_flops: float = setting(help="Dense bfloat16 FLOP/s.", within=Range(1e9, 1e18))
     memory_bytes: float = setting(help="Memory.", within=Range(1e6, 1e15))
     memory_bytes_per_second: float = setting(help="Bandwidth.", within=Range(1e6, 1e18))
     power_watts: float | None = setting(help="Of the board.", within=Range(0.1, 1e6))
-    source: str
     mfu: float = setting(USUAL_MFU, help="Share reached.", within=Range(0, 1, above=True))
     mfu_source: str = _ASSUMED
 
