@@ -24,6 +24,10 @@ _NUMBER = re.compile(
     r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?)(?P<suffix>[a-z]*)", re.IGNORECASE
 )
 _EXAMPLES = "write it like 30k, 1M, 1.5B or 2e9"
+_BYTES = re.compile(
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?) ?(?P<prefix>[kKMGT]?)(?P<binary>i?)B"
+)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,24 @@ def parse_budget(text: str) -> TokenBudget:
     return TokenBudget(amount, per_param=True)
 
 
+def parse_bytes(text: str, what: str = "number of bytes") -> float:
+    """The bytes that `text` names: `24GB` is 24e9, as memory is sold, and `24GiB` 24 x 2^30. Raises
+    InputError."""
+    match = _BYTES.fullmatch(text.strip().replace("_", ""))
+    if match is None:
+        raise InputError(
+            f"{what} {begun(text.strip())!r} is no number of bytes", "write it like 24GB or 24GiB"
+        )
+    base = 1024 if match["binary"] else 1000
+    count = float(match["number"]) * base ** _POWERS[match["prefix"].lower()]
+    if not 0 < count <= MOST:
+        raise InputError(
+            f"{what} {begun(text.strip())!r} is not above zero and at most {MOST:.0e}",
+            "write it like 24GB or 24GiB",
+        )
+    return count
+
+
 def parse_list(text: str, parse: Callable[[str], T], what: str) -> tuple[T, ...]:
     """The comma-separated items of `text`, in the order given.
 
@@ -121,3 +143,8 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:,.1f} TiB"
+
+
+def format_gigabytes(count: float) -> str:
+    """A number of bytes in units of 10^9, as memory is sold: `24 GB`, `0.035 GB`."""
+    return f"{count / 1e9:,.0f} GB" if count >= 1e11 else f"{count / 1e9:.3g} GB"

@@ -181,7 +181,7 @@ class Fit:
         """The runs. Raises InputError if the fit was kept without them."""
         if self.runs is None:
             raise InputError(
-                f"{self.kept} keeps the fit of {self.law.name}, and not its runs",
+                f"{self.kept or self.origin.path} keeps the fit of {self.law.name}, and not its runs",
                 f"name {self.origin.named}",
             )
         return self.runs

@@ -1,0 +1,138 @@
+"""What serving a model takes: bytes of memory, and the time of a step of decoding, by the roofline
+of memory and arithmetic (Williams et al. 2009; Pope et al. 2022, arXiv 2211.05102, section 2)."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmscale.runs.shape import Shape
+
+MEMORY_SHARE = 0.9
+"""Of the memory for weights and cache; activations and the runtime take the rest (vLLM's default,
+gpu_memory_utilization)."""
+_REACHED = ((2.0, 0.68), (1.0, 0.52), (0.0, 0.42))
+"""Shares of the bandwidth that decoding reaches, by the least bytes of a weight: Llama 2 7B on one
+A100 with 2039 GB/s read 1397 GB/s in 16 bits, 1069 in 8 and 863 in 4 (gpt-fast, README)."""
+_TRAINED_TO_SERVED = 3
+"""FLOPs of a forward and a backward pass for each of a forward pass."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How a model is served: `streams` sequences at a time, each up to `context` tokens long, with
+    so many bytes a weight and a value of the cache; `heads_per_kv` query heads share their keys and
+    values (Ainslie et al. 2023)."""
+
+    context: int
+    streams: int = 1
+    bytes_per_weight: float = 2.0
+    bytes_per_kv: float = 2.0
+    heads_per_kv: int = 1
+
+    def weight_bytes(self, shape: Shape) -> float:
+        """Bytes of all stored weights."""
+        return self.bytes_per_weight * shape.params_total
+
+    def cache_bytes(self, shape: Shape) -> float:
+        """Bytes of the keys and values of all streams at their full length."""
+        width = shape.d_model / self.heads_per_kv
+        return 2 * shape.n_layer * width * self.bytes_per_kv * self.context * self.streams
+
+    def bytes_read(self, shape: Shape) -> float:
+        """Bytes that a step of decoding reads, which gives each stream one token: the weights that
+        multiply it, and the cache. Of the embedding it looks up a row."""
+        looked_up = shape.params_active - shape.params
+        # With several streams nearly every expert is chosen by one of them.
+        multiplied = shape.params_total - looked_up
+        return self.bytes_per_weight * multiplied + self.cache_bytes(shape)
+
+    def flops(self, shape: Shape) -> float:
+        """FLOPs of a step of decoding."""
+        served = replace(shape, context=self.context)
+        return self.streams * served.flops_per_token / _TRAINED_TO_SERVED
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a model is served on, as far as it is known; None sets no limit."""
+
+    name: str
+    memory_bytes: float | None = None
+    bytes_per_second: float | None = None
+    peak_flops: float | None = None
+    memory_share: float = MEMORY_SHARE
+    bandwidth_share: float | None = None
+    """Of the bandwidth what decoding reaches; None takes what was published."""
+
+    @property
+    def usable_bytes(self) -> float:
+        """Of the memory what weights and cache may take."""
+        return math.inf if self.memory_bytes is None else self.memory_share * self.memory_bytes
+
+    def reached(self, load: Load) -> float:
+        """The share of the bandwidth that decoding reaches."""
+        if self.bandwidth_share is not None:
+            return self.bandwidth_share
+        return next(share for least, share in _REACHED if load.bytes_per_weight >= least)
+
+    def step_seconds(self, shape: Shape, load: Load) -> float:
+        """Seconds of a step of decoding; NaN if the bandwidth is not known."""
+        if self.bytes_per_second is None:
+            return math.nan
+        reading = load.bytes_read(shape) / (self.reached(load) * self.bytes_per_second)
+        if self.peak_flops is None:
+            return reading
+        return max(reading, load.flops(shape) / self.peak_flops)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What serving a shape takes: bytes, and tokens a second of each stream (NaN if the bandwidth
+    is not known)."""
+
+    weight_bytes: float
+    cache_bytes: float
+    tokens_per_second: float
+    streams: int
+
+    @property
+    def memory_bytes(self) -> float:
+        return self.weight_bytes + self.cache_bytes
+
+    @property
+    def total_tokens_per_second(self) -> float:
+        """Of all streams together."""
+        return self.streams * self.tokens_per_second
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "weight_bytes": self.weight_bytes,
+            "cache_bytes": self.cache_bytes,
+            "memory_bytes": self.memory_bytes,
+            "tokens_per_second": self.tokens_per_second,
+            "total_tokens_per_second": self.total_tokens_per_second,
+        }
+
+
+def served(shape: Shape, load: Load, server: Server) -> Served:
+    """What serving this shape takes."""
+    return Served(
+        weight_bytes=load.weight_bytes(shape),
+        cache_bytes=load.cache_bytes(shape),
+        tokens_per_second=1.0 / server.step_seconds(shape, load),
+        streams=load.streams,
+    )
+
+
+def largest(shapes: Sequence[Shape], is_met: Callable[[Shape], bool]) -> Shape | None:
+    """The largest of growing shapes that meets limits which every smaller one meets, too; None if
+    the smallest does not."""
+    low, high = 0, len(shapes)
+    while low < high:
+        middle = (low + high) // 2
+        if is_met(shapes[middle]):
+            low = middle + 1
+        else:
+            high = middle
+    return shapes[low - 1] if low else None
