@@ -17,6 +17,7 @@ from llmscale.version import __version__
 if TYPE_CHECKING:
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
+    from llmscale.explain.api.advise import advise
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
     from llmscale.explain.api.optimal import optimal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
+    from llmscale.explain.planning.advice import Advice
     from llmscale.explain.planning.training_plan import TrainingPlan
     from llmscale.explain.table import RunTable
     from llmscale.measure.sweep.api import sweep
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from llmscale.runs.inspection import InspectedLadder, Inspection
 
 _PLACES = {
+    "Advice": "explain.planning.advice",
     "Allocation": "explain.allocation",
     "BestMixture": "explain.fit.mixtures",
     "Comparison": "explain.fit.comparison",
@@ -83,6 +86,7 @@ _PLACES = {
     "TrainingPlan": "explain.planning.training_plan",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
+    "advise": "explain.api.advise",
     "export": "measure.trained.exchange.export",
     "best_mixtures": "explain.api.mixture",
     "evaluate": "measure.trained.evaluation.api",
@@ -108,6 +112,7 @@ _PLACES = {
 """Where each name is, below this package: it is imported when it is first asked for."""
 
 __all__ = [
+    "Advice",
     "Allocation",
     "BestMixture",
     "Comparison",
@@ -138,6 +143,7 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "advise",
     "best_mixtures",
     "evaluate",
     "export",

@@ -145,6 +145,10 @@ def format_bytes(count: float) -> str:
     return f"{count:,.1f} TiB"
 
 
-def format_gigabytes(count: float) -> str:
-    """A number of bytes in units of 10^9, as memory is sold: `24 GB`, `0.035 GB`."""
-    return f"{count / 1e9:,.0f} GB" if count >= 1e11 else f"{count / 1e9:.3g} GB"
+def format_memory(count: float) -> str:
+    """A number of bytes in powers of 1000, as memory is sold: `24 GB`, `35 MB`."""
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000.0
+    return f"{count:,.0f} GB" if count >= 100 else f"{count:.3g} GB"

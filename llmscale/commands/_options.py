@@ -31,6 +31,7 @@ GROUPS = (
     "What to train",
     "What to forecast",
     "What to plan",
+    "What to serve on",
     "What to draw",
     "What to read",
     "What to fit",

@@ -89,6 +89,39 @@ TARGET_NOT_SURE = Kind(
     means="The best guess reaches it, and its interval does not: so low a loss may not be had.",
     remedy="Ask for a higher loss, or measure larger budgets.",
 )
+TEXT_REPEATED = Kind(
+    "text-repeated",
+    DOUBT,
+    when="the run that is advised goes over its text more than once: for your information up to "
+    "{limit:g} times, likely wrong past 15",
+    means="Up to 4 epochs are nearly worth new text; past about 15 more of them hardly help.",
+    remedy="Get more text, or train a larger model for shorter.",
+    limit=4,
+    source="Muennighoff et al. 2023, section 5",
+)
+RATIO_BEYOND_RUNS = Kind(
+    "ratio-beyond-runs",
+    DOUBT,
+    when="the run that is advised has more than {limit:g} times as many tokens a parameter as any "
+    "of the table, or as few",
+    means="Size and tokens may each lie inside the runs: the law was not tested on them together.",
+    remedy="Measure small models on many tokens.",
+    limit=2,
+)
+ROUNDING_NOT_COUNTED = Kind(
+    "rounding-not-counted",
+    DOUBT,
+    when="advice is for weights of less than 2 bytes",
+    means="The losses are those of weights as they were trained: rounded ones have higher ones.",
+    remedy="Measure what rounding costs: llmscale quantize.",
+)
+SERVED_BEYOND_CONTEXT = Kind(
+    "served-beyond-context",
+    DOUBT,
+    when="longer sequences are to be served than the model is trained on",
+    means="What a model says past its training context is not told by its loss.",
+    remedy="Train on as long sequences: --context.",
+)
 TASK_IN_PERCENT = Kind(
     "task-in-percent",
     WRONG,

@@ -24,8 +24,8 @@ def share_said(text: str) -> float:
 
 
 @dataclass(frozen=True)
-class PlanSpec(OfRuns):
-    """What `llmscale plan` plans, and by which law."""
+class BudgetSpec(OfRuns):
+    """What there is to train with, what the model is for, and by which law it is judged."""
 
     flops: Any = setting(
         None,
@@ -47,12 +47,6 @@ class PlanSpec(OfRuns):
         help="A budget in hours of all --gpus.",
         group=PLAN,
         within=Range(0, 1e6, above=True),
-    )
-    loss: float | None = setting(
-        None,
-        help="A loss, for the least compute that reaches it.",
-        group=PLAN,
-        within=Range(-1e6, 1e6),
     )
     gpu: str | None = setting(
         None,
@@ -82,15 +76,6 @@ class PlanSpec(OfRuns):
         usual="1, that of the boards",
         group=PLAN,
         within=Range(1, 10),
-    )
-    within: Any = setting(
-        0.005,
-        help="How much of the loss another size may cost.",
-        usual="0.5%",
-        group=PLAN,
-        parse=share_said,
-        metavar="0.5%",
-        within=Range(0, 0.5, above=True),
     )
     inference_tokens: Any = setting(
         None,
@@ -137,6 +122,30 @@ class PlanSpec(OfRuns):
         **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
     )
     refit: bool = setting(False, **REFIT)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class PlanSpec(BudgetSpec):
+    """What `llmscale plan` plans."""
+
+    loss: float | None = setting(
+        None,
+        help="A loss, for the least compute that reaches it.",
+        group=PLAN,
+        within=Range(-1e6, 1e6),
+    )
+    within: Any = setting(
+        0.005,
+        help="How much of the loss another size may cost.",
+        usual="0.5%",
+        group=PLAN,
+        parse=share_said,
+        metavar="0.5%",
+        within=Range(0, 0.5, above=True),
+    )
     output: str | Path | None = setting(
         None,
         help="A figure of loss against cost: a .png, .pdf or .svg.",
@@ -145,6 +154,3 @@ class PlanSpec(OfRuns):
         flags=("--out", "-o"),
         metavar="FILE",
     )
-
-    def __post_init__(self) -> None:
-        check_settings(self)

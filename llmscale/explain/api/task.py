@@ -22,7 +22,8 @@ def task_asked(asked: Asked, spec: PredictSpec) -> tuple[Asked, Score]:
         fit = asked.given[0]
         if fit.runs is None:
             raise InputError(
-                f"the fit in {fit.kept or fit.origin.path} holds no scores of runs", f"name {fit.origin.named}"
+                f"the fit in {fit.kept or fit.origin.path} holds no scores of runs",
+                f"name {fit.origin.named}",
             )
         if spec.task_loss is not None:
             raise InputError(

@@ -3,7 +3,7 @@ of memory and arithmetic (Williams et al. 2009; Pope et al. 2022, arXiv 2211.051
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from llmscale.runs.shape import Shape
@@ -39,13 +39,12 @@ class Load:
         width = shape.d_model / self.heads_per_kv
         return 2 * shape.n_layer * width * self.bytes_per_kv * self.context * self.streams
 
-    def bytes_read(self, shape: Shape) -> float:
-        """Bytes that a step of decoding reads, which gives each stream one token: the weights that
-        multiply it, and the cache. Of the embedding it looks up a row."""
+    def weight_bytes_read(self, shape: Shape) -> float:
+        """Bytes of the weights that a step of decoding reads, which gives each stream one token: of
+        the embedding it looks up a row."""
         looked_up = shape.params_active - shape.params
         # With several streams nearly every expert is chosen by one of them.
-        multiplied = shape.params_total - looked_up
-        return self.bytes_per_weight * multiplied + self.cache_bytes(shape)
+        return self.bytes_per_weight * (shape.params_total - looked_up)
 
     def flops(self, shape: Shape) -> float:
         """FLOPs of a step of decoding."""
@@ -70,17 +69,20 @@ class Server:
         """Of the memory what weights and cache may take."""
         return math.inf if self.memory_bytes is None else self.memory_share * self.memory_bytes
 
-    def reached(self, load: Load) -> float:
-        """The share of the bandwidth that decoding reaches."""
+    def reached(self, width: float) -> float:
+        """The share of the bandwidth at which values of so many bytes are read."""
         if self.bandwidth_share is not None:
             return self.bandwidth_share
-        return next(share for least, share in _REACHED if load.bytes_per_weight >= least)
+        return next(share for least, share in _REACHED if width >= least)
 
     def step_seconds(self, shape: Shape, load: Load) -> float:
-        """Seconds of a step of decoding; NaN if the bandwidth is not known."""
+        """Seconds of a step of decoding, which reads the weights and the cache; NaN if the
+        bandwidth is not known."""
         if self.bytes_per_second is None:
             return math.nan
-        reading = load.bytes_read(shape) / (self.reached(load) * self.bytes_per_second)
+        weights = load.weight_bytes_read(shape) / self.reached(load.bytes_per_weight)
+        cache = load.cache_bytes(shape) / self.reached(load.bytes_per_kv)
+        reading = (weights + cache) / self.bytes_per_second
         if self.peak_flops is None:
             return reading
         return max(reading, load.flops(shape) / self.peak_flops)
@@ -115,14 +117,59 @@ class Served:
         }
 
 
-def served(shape: Shape, load: Load, server: Server) -> Served:
-    """What serving this shape takes."""
-    return Served(
-        weight_bytes=load.weight_bytes(shape),
-        cache_bytes=load.cache_bytes(shape),
-        tokens_per_second=1.0 / server.step_seconds(shape, load),
-        streams=load.streams,
-    )
+@dataclass(frozen=True)
+class Deployment:
+    """A load, what it is served on, and the tokens a second that each stream has to get; None sets
+    no limit."""
+
+    server: Server
+    load: Load
+    tokens_per_second: float | None = None
+
+    def served(self, shape: Shape) -> Served:
+        """What serving this shape takes."""
+        return Served(
+            weight_bytes=self.load.weight_bytes(shape),
+            cache_bytes=self.load.cache_bytes(shape),
+            tokens_per_second=1.0 / self.server.step_seconds(shape, self.load),
+            streams=self.load.streams,
+        )
+
+    def fits(self, shape: Shape) -> bool:
+        """Whether weights and cache have room."""
+        return self.served(shape).memory_bytes <= self.server.usable_bytes
+
+    def is_fast(self, shape: Shape) -> bool:
+        """Whether every stream gets its tokens."""
+        wanted = self.tokens_per_second
+        return wanted is None or self.served(shape).tokens_per_second >= wanted
+
+    def is_met(self, shape: Shape) -> bool:
+        """Whether both hold."""
+        return self.fits(shape) and self.is_fast(shape)
+
+    @property
+    def without_memory(self) -> "Deployment":
+        """The same with all the memory that a model takes."""
+        return replace(self, server=replace(self.server, memory_bytes=None))
+
+    @property
+    def without_speed(self) -> "Deployment":
+        """The same at any speed."""
+        return replace(self, tokens_per_second=None)
+
+    def with_bytes(self, bytes_per_weight: float) -> "Deployment":
+        """The same with so many bytes a weight."""
+        return replace(self, load=replace(self.load, bytes_per_weight=bytes_per_weight))
+
+    def to_json(self) -> dict[str, Any]:
+        server = self.server
+        return {
+            **asdict(server),
+            "bandwidth_share": server.reached(self.load.bytes_per_weight),
+            **asdict(self.load),
+            "tokens_per_second": self.tokens_per_second,
+        }
 
 
 def largest(shapes: Sequence[Shape], is_met: Callable[[Shape], bool]) -> Shape | None:

@@ -1,0 +1,114 @@
+"""What `llmscale advise` can be told. Light: `--help` reads the declarations."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llmscale.explain.api.plan_settings import BudgetSpec
+from llmscale.explain.api.settings import FORECAST
+from llmscale.machine.gpus import GPUS
+from llmscale.settings import Range, setting
+
+SERVE: Final = "What to serve on"
+
+
+@dataclass(frozen=True)
+class AdviseSpec(BudgetSpec):
+    """What `llmscale advise` is asked for, and what the model is served on."""
+
+    published: bool = setting(
+        False,
+        help="Chinchilla's law as Besiroglu et al. 2024 refitted it, for whoever has no runs.",
+        group=FORECAST,
+    )
+    task: str | None = setting(
+        None,
+        help="The column of a task's score, to forecast by the loss.",
+        group=FORECAST,
+        metavar="COLUMN",
+    )
+    task_loss: str | None = setting(
+        None,
+        help="The loss that tells the task's score, such as that of its right answers.",
+        usual="the table's loss",
+        group=FORECAST,
+        metavar="COLUMN",
+    )
+    task_law: str | type | None = setting(
+        None,
+        help="The law of the score in the loss: task-accuracy, task-error or ./mine.py:MyLaw.",
+        usual="the one that suits the score",
+        group=FORECAST,
+        metavar="NAME",
+    )
+    serve_on: str | None = setting(
+        None,
+        help="The GPU that serves the model.",
+        group=SERVE,
+        metavar="NAME",
+        choices=lambda: GPUS,
+        only_shown=True,
+    )
+    serve_memory: Any = setting(
+        None,
+        help="Its memory, or that of several together.",
+        usual="that of --serve-on",
+        group=SERVE,
+        parse=str,
+        metavar="24GB",
+    )
+    serve_bandwidth: Any = setting(
+        None,
+        help="Bytes a second that it reads from there.",
+        usual="those of --serve-on",
+        group=SERVE,
+        parse=str,
+        metavar="300GB/s",
+    )
+    tokens_per_second: float | None = setting(
+        None,
+        help="How many each sequence has to get.",
+        usual="no limit",
+        group=SERVE,
+        within=Range(0, 1e9, above=True),
+    )
+    streams: int | None = setting(
+        None, help="Sequences at a time.", usual="1", group=SERVE, within=Range(1, 1e7)
+    )
+    serve_context: int | None = setting(
+        None,
+        help="Tokens of the longest sequence.",
+        usual="those of training",
+        group=SERVE,
+        within=Range(1, 1e9),
+    )
+    bytes_per_weight: float | None = setting(
+        None, help="2, or fewer if rounded.", usual="2", group=SERVE, within=Range(0.125, 8)
+    )
+    bytes_per_kv: float | None = setting(
+        None,
+        help="Of each value of the cache of keys and values.",
+        usual="2",
+        group=SERVE,
+        within=Range(0.125, 8),
+    )
+    heads_per_kv: int | None = setting(
+        None,
+        help="Query heads that share their keys and values (grouped-query attention).",
+        usual="1, as our shapes have it",
+        group=SERVE,
+        within=Range(1, 1e4),
+    )
+    memory_share: float | None = setting(
+        None,
+        help="Share of the memory for weights and cache.",
+        usual="0.9",
+        group=SERVE,
+        within=Range(0, 1, above=True),
+    )
+    bandwidth_share: float | None = setting(
+        None,
+        help="Share of the bandwidth that decoding reaches.",
+        usual="what was published: 0.68 at 2 bytes a weight, 0.52 at 1, 0.42 below",
+        group=SERVE,
+        within=Range(0, 1, above=True),
+    )

@@ -1,0 +1,82 @@
+"""What there is to train with, as it was asked for: one budget, and the hardware that it is of."""
+
+from typing import Any
+
+from llmscale.errors import InputError, both
+from llmscale.explain.api.plan_settings import BudgetSpec
+from llmscale.explain.forecast.asked import numbers_asked
+from llmscale.explain.planning.budget import Budget
+from llmscale.explain.planning.cost import Hardware
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.machine.gpus import GPUS, gpu_named
+
+_BUDGETS = ("flops", "gpu_hours", "hours", "loss")
+_OF_GPUS = ("gpu_hours", "hours", "gpus", "mfu", "price_per_hour", "pue")
+"""What says nothing without the kind of GPU."""
+
+
+def hardware_asked(spec: BudgetSpec) -> Hardware | None:
+    """What is trained on. Raises InputError for hours and prices of no kind of GPU."""
+    if spec.gpu is None:
+        named = [name for name in _OF_GPUS if getattr(spec, name) is not None]
+        if named:
+            flag = f"--{named[0].replace('_', '-')}"
+            raise InputError(
+                f"{flag} says nothing if the kind of GPU is not known",
+                f"name one: --gpu h100; there are {GPUS.choices}",
+            )
+        return None
+    gpu = gpu_named(spec.gpu)
+    return Hardware(
+        gpu=gpu,
+        gpus=spec.gpus,
+        mfu=gpu.mfu if spec.mfu is None else spec.mfu,
+        mfu_source=gpu.mfu_source if spec.mfu is None else "as asked for",
+        price_per_hour=spec.price_per_hour,
+        pue=spec.pue or 1.0,
+    )
+
+
+def check_one_budget(spec: BudgetSpec) -> None:
+    """Raise InputError unless exactly one budget is given, and all that it takes."""
+    known = [name for name in _BUDGETS if hasattr(spec, name)]
+    given = [f"--{name.replace('_', '-')}" for name in known if getattr(spec, name) is not None]
+    if not given:
+        examples = ["--flops 1e22", "--gpu-hours 1000 --gpu h100"]
+        examples += ["--loss 2.5"] if "loss" in known else []
+        raise InputError("no budget is given", f"give one of {both(examples)}")
+    if len(given) > 1:
+        raise InputError(f"{both(given)} are given, which are {len(given)} budgets", "give one")
+    if spec.hours is not None and spec.gpus is None:
+        raise InputError(
+            "--hours are those of all GPUs, and nobody said how many",
+            "add --gpus 8, or give --gpu-hours",
+        )
+
+
+def amount_asked(name: str, value: Any) -> float | None:
+    """A positive number that may be written as 1T. Raises InputError."""
+    if value is None:
+        return None
+    number = numbers_asked(name, value)
+    if number.ndim:
+        raise InputError(f"there are {number.size} of {name}, and one is asked for", "give one")
+    return float(number)
+
+
+def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
+    """The FLOPs that are given, or that GPU hours pay for; None if a loss is asked for."""
+    flops = amount_asked("flops", spec.flops)
+    if flops is not None:
+        return Budget(Estimate(flops), f"{flops:.3g} FLOPs")
+    hours = amount_asked("gpu_hours", spec.gpu_hours)
+    if spec.hours is not None:
+        assert spec.gpus is not None
+        hours = spec.gpus * spec.hours
+    if hours is None:
+        return None
+    assert hardware is not None
+    flops = hours * hardware.flops_per_hour
+    return Budget(
+        Estimate(flops), f"{hours:,.6g} GPU hours of {hardware.gpu.name}, {flops:.3g} FLOPs"
+    )

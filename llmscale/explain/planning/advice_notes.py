@@ -1,0 +1,117 @@
+"""What to warn of in advice: where the law, the text or the serving it rests on do not hold."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscale.errors import Note
+from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.real_shape import Setting
+from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
+from llmscale.notes.kind import Weight
+from llmscale.notes.predicting import (
+    LOSS_RISES_BY_TOKENS,
+    RATIO_BEYOND_RUNS,
+    REPETITION_PUBLISHED,
+    ROUNDING_NOT_COUNTED,
+    SERVED_BEYOND_CONTEXT,
+    TEXT_REPEATED,
+)
+from llmscale.quantity import format_count
+
+if TYPE_CHECKING:
+    from llmscale.explain.planning.advice import Option
+
+_LOOKED_BACK = 10.0
+"""Times fewer tokens, from which on more of them should lower the loss."""
+_FULL_BYTES = 2.0
+"""Of a weight that is not rounded after training."""
+
+
+def advice_notes(judge: Judge, advised: "Option", setting: Setting) -> list[Note]:
+    """The notes on an advised model, but for those of its forecast and of the fit."""
+    found = [
+        _rises(judge, advised),
+        _repeated(judge, advised),
+        _published(judge, advised),
+        _ratio(judge, advised),
+        _rounded(advised),
+        _context(advised, setting),
+    ]
+    return [note for note in found if note is not None]
+
+
+def _rises(judge: Judge, advised: "Option") -> Note | None:
+    model = advised.model
+    if not judge.surface.rises_by_tokens(model.params, model.tokens / _LOOKED_BACK, _LOOKED_BACK):
+        return None
+    return LOSS_RISES_BY_TOKENS.note(
+        f"by {judge.fit.law.name} a model of {format_count(model.params)} gets worse with more "
+        f"tokens before it has had {format_count(model.tokens)}: the law does not hold there; take "
+        "another: --law chinchilla",
+        Weight.WRONG,
+    )
+
+
+def _repeated(judge: Judge, advised: "Option") -> Note | None:
+    epochs = advised.epochs
+    if epochs is None or epochs <= 1.0:
+        return None
+    weight = Weight.NEWS
+    if epochs > TEXT_REPEATED.limit:
+        weight = Weight.DOUBT if epochs <= R_D_STAR else Weight.WRONG
+    assert judge.unique is not None
+    return TEXT_REPEATED.note(
+        f"the text is shorter than the run: {format_count(judge.unique)} unique tokens are gone "
+        f"over {epochs:.3g} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth new text, "
+        f"and past about {R_D_STAR:.0f} more of them hardly help",
+        weight,
+    )
+
+
+def _published(judge: Judge, advised: "Option") -> Note | None:
+    if advised.epochs is None or advised.epochs <= 1.0 or judge.surface.knows_text:
+        return None
+    return REPETITION_PUBLISHED.note(
+        f"what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
+        f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs, and no interval holds its "
+        "uncertainty"
+    )
+
+
+def _ratio(judge: Judge, advised: "Option") -> Note | None:
+    """The note on tokens a parameter that no run of the table comes near."""
+    runs = judge.fit.runs
+    if runs is None or not {"params", "tokens"} <= set(runs.frame):
+        return None
+    ratios = (runs.frame["tokens"] / runs.frame["params"]).to_numpy(dtype=float)
+    ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
+    own, limit = advised.choice.tokens_per_param, RATIO_BEYOND_RUNS.limit
+    if not len(ratios) or ratios.min() / limit <= own <= limit * ratios.max():
+        return None
+    return RATIO_BEYOND_RUNS.note(
+        f"the advised run has {own:.3g} tokens a parameter, and the runs have {ratios.min():.3g} to "
+        f"{ratios.max():.3g}: what a law says so far off is its formula's guess; measure small "
+        "models on many tokens"
+    )
+
+
+def _rounded(advised: "Option") -> Note | None:
+    deployment = advised.model.limits.deployment
+    if deployment is None or deployment.load.bytes_per_weight >= _FULL_BYTES:
+        return None
+    return ROUNDING_NOT_COUNTED.note(
+        f"weights are served in {8 * deployment.load.bytes_per_weight:g} bits, and what rounding "
+        "them costs is not in these losses: measure it with llmscale quantize"
+    )
+
+
+def _context(advised: "Option", setting: Setting) -> Note | None:
+    deployment = advised.model.limits.deployment
+    if deployment is None or deployment.load.context <= setting.context:
+        return None
+    return SERVED_BEYOND_CONTEXT.note(
+        f"sequences of {deployment.load.context:,} tokens are served, and the model is trained on "
+        f"{setting.context:,}: train it on as many (--context {deployment.load.context}), which "
+        "takes more FLOPs"
+    )

@@ -1,0 +1,121 @@
+"""What advice says of itself, in sentences."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llmscale.errors import both
+from llmscale.explain import digits
+from llmscale.explain.planning.deployment import Deployment
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.said import cost_said
+from llmscale.quantity import format_count, format_memory
+
+if TYPE_CHECKING:
+    from llmscale.explain.planning.advice import Advice, Limit, Option
+
+
+def verdict(advice: "Advice") -> str:
+    """What to train, and the loss to expect."""
+    one = advice.advised
+    level = f" ({100 * advice.level:g}%)" if one.choice.loss.has_interval else ""
+    told = f"{advice.metric} {_estimate(one.choice.loss)}"
+    if one.score is not None and advice.steps is not None:
+        told += f", {advice.steps.score.column} {_estimate(one.score)}"
+    return (
+        f"{one.model.shape.name} (N = {format_count(one.model.params)}) on "
+        f"{format_count(one.model.tokens)} tokens, {one.choice.tokens_per_param:.3g} a parameter: "
+        f"{told}{level}"
+    )
+
+
+def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
+    """A name and a sentence of each thing that there is something to say of."""
+    yield "binds", _binding(advice)
+    for limit in advice.limits:
+        yield limit.name, _limit(limit, advice.metric)
+    deployment = advice.advised.model.limits.deployment
+    if deployment is not None:
+        yield "serving", _serving(advice.advised, deployment)
+    if advice.judge.hardware is not None and advice.advised.choice.cost is not None:
+        yield "cost", cost_said(advice.judge.hardware, advice.advised.choice.cost)
+    if advice.lifetime is not None:
+        yield "life", _lifetime(advice)
+    yield "shape", f"{advice.setting}, d_ff {advice.advised.model.shape.d_ff:,}"
+
+
+def in_short(one: "Option") -> str:
+    """A model in a line."""
+    return (
+        f"{one.model.shape.name}, N = {format_count(one.model.params)}, D = "
+        f"{format_count(one.model.tokens)}: loss {_estimate(one.choice.loss)}, {above(one)}"
+    )
+
+
+def above(one: "Option") -> str:
+    """How far its loss is above the advised one's: `+0.0213`, or nothing of that one."""
+    if one.above is None:
+        return ""
+    return _signed(one.above.value)
+
+
+def _signed(value: float) -> str:
+    shown = f"{value:+.4f}"
+    return "0" if float(shown) == 0 else shown
+
+
+def _binding(advice: "Advice") -> str:
+    return both([one.name for one in advice.binding]) or "nothing"
+
+
+def _limit(limit: "Limit", metric: str) -> str:
+    if limit.costs is None:
+        return f"{limit.allows}; does not bind"
+    without = "with twice as much" if limit.name == "compute" else "without it"
+    amount = limit.costs.written(_amount)
+    return f"{limit.allows}; {without} the {metric} would be {amount} lower"
+
+
+def _amount(value: float) -> str:
+    return f"{value:.3g}" if abs(value) >= 1e-4 else "0"
+
+
+def _serving(one: "Option", deployment: Deployment) -> str:
+    assert one.served is not None
+    served, server, load = one.served, deployment.server, deployment.load
+    room = ""
+    if math.isfinite(server.usable_bytes):
+        share = f"{server.memory_share:.0%} of {format_memory(server.memory_bytes or 0.0)}"
+        room = f", of {format_memory(server.usable_bytes)} ({share})"
+    parts = [
+        f"weights {format_memory(served.weight_bytes)} in {8 * load.bytes_per_weight:g} bits and "
+        f"cache {format_memory(served.cache_bytes)} for {load.streams:,} x {load.context:,} "
+        f"tokens{room}"
+    ]
+    if math.isfinite(served.tokens_per_second):
+        total = "" if load.streams == 1 else f", {served.total_tokens_per_second:,.3g} in all"
+        assert server.bytes_per_second is not None
+        bandwidth = f"{server.bytes_per_second / 1e9:,.6g} GB/s"
+        parts.append(
+            f"{served.tokens_per_second:,.3g} tokens a second a stream{total}, at "
+            f"{server.reached(load.bytes_per_weight):.3g} of {bandwidth}"
+        )
+    return "; ".join(parts)
+
+
+def _lifetime(advice: "Advice") -> str:
+    life = advice.lifetime
+    assert life is not None
+    served = format_count(life.served)
+    if life.saves <= 0:
+        return f"with {served} tokens to serve no other model takes fewer FLOPs in all"
+    model = life.option.model
+    return (
+        f"with {served} tokens to serve {model.shape.name} (N = {format_count(model.params)}) on "
+        f"{format_count(model.tokens)} tokens reaches that loss and takes {life.saves:.1%} fewer "
+        f"FLOPs in all, {model.flops / advice.advised.model.flops:.3g} times as many to train"
+    )
+
+
+def _estimate(one: Estimate) -> str:
+    return digits.with_ends(one.value, one.low, one.high)

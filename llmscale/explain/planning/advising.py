@@ -1,0 +1,236 @@
+"""Makes advice: the best model within all limits, and what each of them costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from llmscale.errors import Note
+from llmscale.explain.fit.two_steps import TwoSteps
+from llmscale.explain.forecast.asked import forecast_at
+from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.planning.advice import Advice, Lifetime, Limit, Option
+from llmscale.explain.planning.advice_notes import advice_notes
+from llmscale.explain.planning.choice import Judge, Run
+from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.limits import Limits, Model, best_within, largest_served
+from llmscale.explain.planning.real_shape import Setting, nearest_shape
+from llmscale.explain.planning.surface import LossSurface
+from llmscale.quantity import format_count, format_memory
+from llmscale.runs.shape import ladder
+
+_LEAST_SHARE, _MOST_SHAPES = 0.01, 64
+"""Of the advised size: no smaller model is looked at for its life, and so many in between."""
+
+
+@dataclass(frozen=True)
+class Adviser:
+    """What advice is made of: a judge, the limits, and what a shape depends on; `served` tokens
+    are served over the model's life, and `steps` lead to the score of a task."""
+
+    judge: Judge
+    limits: Limits
+    setting: Setting
+    served: float | None = None
+    steps: TwoSteps | None = None
+
+    @cached_property
+    def advised(self) -> Option:
+        """The best model within all limits."""
+        return self._option("advised", self.best_within(self.limits))
+
+    def best_within(self, limits: Limits) -> Model:
+        """The model of the lowest loss within limits."""
+        return best_within(self.judge, limits, self.setting)
+
+    def advice(self, best: Forecast, budget: str) -> Advice:
+        """All of it; `best` is the forecast of the compute-optimal run, and `budget` how the
+        compute was said."""
+        lifetime = self._lifetime()
+        alternatives = self._alternatives(lifetime)
+        return Advice(
+            advised=self.advised,
+            alternatives=alternatives,
+            limits=tuple(self._limits(budget)),
+            best=best,
+            judge=self.judge,
+            setting=self.setting,
+            budget=budget,
+            lifetime=lifetime,
+            steps=self.steps,
+            notes=self._notes(best),
+        )
+
+    def _alternatives(self, lifetime: Lifetime | None) -> tuple[Option, ...]:
+        """What else may be trained: without limits, with twice the compute, smaller for longer, in
+        fewer bytes."""
+        limits = self.limits
+        models = {
+            "compute-optimal": self.best_within(Limits(limits.flops)),
+            "with more text": self.best_within(limits.without_text),
+            "twice the compute": self.best_within(replace(limits, flops=2 * limits.flops)),
+        }
+        if limits.deployment is not None:
+            models["no memory limit"] = self.best_within(
+                replace(limits, deployment=limits.deployment.without_memory)
+            )
+            models["no speed limit"] = self.best_within(
+                replace(limits, deployment=limits.deployment.without_speed)
+            )
+            fewer = limits.deployment.load.bytes_per_weight / 2
+            rounded = replace(limits, deployment=limits.deployment.with_bytes(fewer))
+            models[f"{fewer:g} bytes a weight"] = self.best_within(rounded)
+        smaller = self._smaller()
+        if smaller is not None:
+            models["smaller, longer"] = smaller
+        options = [self._option(name, model) for name, model in _differing(models, self.advised)]
+        if lifetime is not None and lifetime.saves > 0:
+            options.append(lifetime.option)
+        return tuple(options)
+
+    def _smaller(self) -> Model | None:
+        """Half the size on what the compute pays for; None if no shape is near."""
+        model = self.advised.model
+        shape = nearest_shape(model.count, 0.5 * model.params, self.setting)
+        if shape is None:
+            return None
+        return replace(model, shape=shape, tokens=self.limits.flops / shape.flops_per_token)
+
+    def _limits(self, budget: str) -> list[Limit]:
+        """Every limit that was given, and what it costs."""
+        limits, deployment = self.limits, self.limits.deployment
+        doubled = self.best_within(replace(limits, flops=2 * limits.flops))
+        found = [Limit("compute", budget, True, self._gain(doubled))]
+        if limits.unique is not None:
+            said = f"{format_count(limits.unique)} unique tokens"
+            repeats = self.advised.model.tokens > limits.unique
+            gain = self._gain(self.best_within(limits.without_text)) if repeats else None
+            found.append(Limit("text", f"{said}, {_epochs(self.advised)}", repeats, gain))
+        if deployment is None:
+            return found
+        best = float(self.judge.surface.best(limits.flops)[0])
+        for name, other in (
+            ("memory", deployment.without_memory),
+            ("speed", deployment.without_speed),
+        ):
+            if other == deployment:
+                continue
+            own = deployment.without_speed if name == "memory" else deployment.without_memory
+            most = float(getattr(largest_served(own, self.setting), self.advised.model.count))
+            binds = most < best and most <= self.advised.model.params
+            gain = None
+            if binds:
+                gain = self._gain(self.best_within(replace(limits, deployment=other)))
+            found.append(
+                Limit(name, f"{_allowed(name, own)}, N up to {format_count(most)}", binds, gain)
+            )
+        return found
+
+    def _gain(self, model: Model) -> Estimate:
+        """How much lower the loss of a model is than the advised one's."""
+        found = self._above(model)
+        return Estimate(-found.value, -found.high, -found.low)
+
+    def _above(self, model: Model) -> Estimate:
+        """How much higher the loss of a model is than the advised one's, by the law and by its
+        refits."""
+        advised = self.advised.model
+
+        def difference(surface: LossSurface) -> Any:
+            own = replace(surface, unique=model.limits.unique)
+            return own.loss(model.params, model.tokens) - surface.loss(
+                advised.params, advised.tokens
+            )
+
+        return estimated(self.judge.fit, self.limits.unique, self.judge.level, difference)
+
+    def _option(self, name: str, model: Model) -> Option:
+        """A model with all that is to be said of it."""
+        judge = replace(self.judge, unique=model.limits.unique)
+        run = Run(name, model.params, model.tokens, model.flops)
+        deployment = model.limits.deployment or self.limits.deployment
+        return Option(
+            name=name,
+            model=model,
+            choice=judge.choices([run])[0],
+            above=None if name == "advised" else self._above(model),
+            score=self._score(judge, model),
+            served=deployment and deployment.served(model.shape),
+        )
+
+    def _score(self, judge: Judge, model: Model) -> Estimate | None:
+        """The score of the task."""
+        if self.steps is None:
+            return None
+        asked = judge.surface.inputs(model.params, model.tokens)
+        loss = forecast_at(judge.fit, level=judge.level, check=judge.check, **asked)
+        told = self.steps.after(loss)
+        return Estimate(float(told.score), float(told.low), float(told.high))
+
+    def _lifetime(self) -> Lifetime | None:
+        """The model of the fewest FLOPs over its life that reaches the advised loss."""
+        if self.served is None:
+            return None
+        advised, surface = self.advised.model, self.judge.surface
+        shapes = [
+            shape
+            for shape in ladder(
+                vocab_size=self.setting.vocab_size,
+                context=self.setting.context,
+                arch=self.setting.arch,
+            )
+            if _LEAST_SHARE * advised.params <= getattr(shape, advised.count) <= advised.params
+        ]
+        thinned = [*shapes[:: max(len(shapes) // _MOST_SHAPES, 1)], advised.shape]
+        N_B1 = np.array([[float(getattr(shape, advised.count))] for shape in thinned])
+        each_B = np.array([shape.flops_per_token for shape in thinned], dtype=float)
+        loss = surface.loss(advised.params, advised.tokens)
+        tokens_B = surface.tokens_for(N_B1, loss, np.full(N_B1.shape, advised.tokens))[:, 0]
+        total_B = each_B * (tokens_B + self.served / 3.0)
+        own = advised.shape.flops_per_token * (advised.tokens + self.served / 3.0)
+        best = int(np.argmin(total_B))
+        model = Model(thinned[best], advised.count, float(tokens_B[best]), self.limits)
+        option = self._option(f"to serve {format_count(self.served)}", model)
+        flops = float(total_B[best])
+        return Lifetime(self.served, option, flops, 1.0 - flops / own)
+
+    def _notes(self, best: Forecast) -> tuple[Note, ...]:
+        model = self.advised.model
+        judge = self.judge
+        asked = judge.surface.inputs(model.params, model.tokens)
+        told = forecast_at(judge.fit, level=judge.level, check=judge.check, **asked)
+        optima = tuple(note for one in best.optima for note in one.notes)
+        return (*advice_notes(judge, self.advised, self.setting), *told.notes, *optima)
+
+
+def _differing(models: dict[str, Model], advised: Option) -> list[tuple[str, Model]]:
+    """Models that are not the advised one, nor one that is named before."""
+    seen, found = [_what(advised.model)], []
+    for name, model in models.items():
+        if _what(model) not in seen:
+            seen.append(_what(model))
+            found.append((name, model))
+    return found
+
+
+def _what(model: Model) -> Sequence[Any]:
+    """What tells two models apart; text only as far as it is repeated."""
+    unique = model.limits.unique
+    repeated = unique is not None and model.tokens > unique
+    return model.shape, model.tokens, unique if repeated else None
+
+
+def _epochs(option: Option) -> str:
+    assert option.epochs is not None
+    if option.epochs <= 1:
+        return f"of which it takes {option.epochs:.0%}"
+    return f"{option.epochs:.3g} epochs"
+
+
+def _allowed(name: str, own: Any) -> str:
+    """What a limit of serving allows."""
+    if name == "memory":
+        return f"{format_memory(own.server.memory_bytes)} of {own.server.name}"
+    return f"{own.tokens_per_second:,.6g} tokens a second a stream"

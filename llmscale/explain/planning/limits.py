@@ -1,0 +1,102 @@
+"""What bounds a model, and the best one within it: compute, text, and memory and speed of
+serving."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmscale.errors import InputError
+from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.deployment import Deployment, largest
+from llmscale.explain.planning.real_shape import Setting, nearest_shape
+from llmscale.quantity import format_count, format_memory
+from llmscale.runs.shape import Shape, ladder
+
+
+@dataclass(frozen=True)
+class Limits:
+    """FLOPs to train with, `unique` tokens of text, and what the model is served on; None sets no
+    limit."""
+
+    flops: float
+    unique: float | None = None
+    deployment: Deployment | None = None
+
+    @property
+    def without_serving(self) -> "Limits":
+        return replace(self, deployment=None)
+
+    @property
+    def without_text(self) -> "Limits":
+        return replace(self, unique=None)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "flops": self.flops,
+            "unique_tokens": self.unique,
+            "serving": self.deployment and self.deployment.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A shape, and the tokens to train it on within limits. `count` is what N counts."""
+
+    shape: Shape
+    count: str
+    tokens: float
+    limits: Limits
+
+    @property
+    def params(self) -> float:
+        """The N of laws."""
+        return float(getattr(self.shape, self.count))
+
+    @property
+    def flops(self) -> float:
+        """Of training, those of attention included."""
+        return self.tokens * self.shape.flops_per_token
+
+
+def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
+    """The model of the lowest loss within limits: the shape nearest to the best size of the compute
+    and text, or the largest that can be served if that one cannot. Raises InputError if none can.
+
+    The loss along a budget is a valley: left of its lowest point larger is better."""
+    flops, deployment = limits.flops, limits.deployment
+    count = judge.fit.origin.count
+    params = float(replace(judge, unique=limits.unique).surface.best(flops)[0])
+    shape = nearest_shape(count, params, setting)
+    most = None if deployment is None else largest_served(deployment, setting)
+    if most is not None and (shape is None or getattr(most, count) < getattr(shape, count)):
+        # Of a best size that no shape is near the largest that can be served may be too large, too.
+        shape = most if getattr(most, count) < params else shape
+    if shape is None:
+        raise InputError(
+            f"no built-in shape is near the best size, {format_count(params)} ({setting})",
+            "ask for another budget, or another --vocab-size",
+        )
+    return Model(shape, count, flops / shape.flops_per_token, limits)
+
+
+def largest_served(deployment: Deployment, setting: Setting) -> Shape:
+    """The largest shape that can be served so. Raises InputError if there is none."""
+    shapes = ladder(vocab_size=setting.vocab_size, context=setting.context, arch=setting.arch)
+    found = largest(shapes, deployment.is_met)
+    if found is not None:
+        return found
+    smallest = shapes[0]
+    served, server = deployment.served(smallest), deployment.server
+    if not deployment.fits(smallest):
+        raise InputError(
+            f"no model fits: the smallest, {smallest.name} ({setting}), takes "
+            f"{format_memory(served.memory_bytes)}, of which "
+            f"{format_memory(served.cache_bytes)} are keys and values, and there are "
+            f"{format_memory(server.usable_bytes)}",
+            "give more memory, fewer --streams, a shorter --serve-context, or fewer bytes a weight",
+        )
+    raise InputError(
+        f"no model is fast enough: the smallest, {smallest.name} ({setting}), gives each stream "
+        f"{served.tokens_per_second:,.3g} tokens a second, and {deployment.tokens_per_second:,.6g} "
+        "are asked for",
+        "give more bandwidth, fewer --streams, a shorter --serve-context, or fewer bytes a weight",
+    )
