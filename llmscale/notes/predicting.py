@@ -149,8 +149,8 @@ PUBLISHED_LAW = Kind(
     "published-law",
     WRONG,
     when="the law is one that others published (--published), and not of one's own runs",
-    means="Text, tokenizer, architecture and recipe differ: losses are not comparable, and the best "
-    "size may be another.",
+    means="Text, tokenizer, architecture and recipe differ: losses are not comparable, and the "
+    "best size may be another.",
     remedy="Measure a small ladder of your own (llmscale sweep), and give its table.",
     source="Besiroglu et al. 2024, arXiv 2404.10102",
 )

@@ -101,14 +101,9 @@ def _adviser(
     budget may take another law than the best one."""
     fit, chosen = fit_of(asked, {"flops": np.asarray(limits.flops)}, every=False)
     found = _of(fit, asked, spec, limits, server)
-    best = float(found.judge.surface.best(limits.flops)[0])
     model = found.best_within(found.limits)
-    if (
-        model.params >= best
-        or asked.given
-        or asked.laws
-        or set(fit.law.inputs) != {"params", "tokens"}
-    ):
+    is_best = model.params >= float(found.judge.surface.best(limits.flops)[0])
+    if is_best or asked.given or asked.laws:
         return found, chosen
     at = {"params": np.asarray(model.params), "tokens": np.asarray(model.tokens)}
     fit, chosen = fit_of(asked, at, every=False)

@@ -180,8 +180,9 @@ class Fit:
     def table(self) -> RunTable:
         """The runs. Raises InputError if the fit was kept without them."""
         if self.runs is None:
+            place = self.kept or self.origin.path
             raise InputError(
-                f"{self.kept or self.origin.path} keeps the fit of {self.law.name}, and not its runs",
+                f"{place} keeps the fit of {self.law.name}, and not its runs",
                 f"name {self.origin.named}",
             )
         return self.runs

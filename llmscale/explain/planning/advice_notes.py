@@ -90,8 +90,8 @@ def _ratio(judge: Judge, advised: "Option") -> Note | None:
     if not len(ratios) or ratios.min() / limit <= own <= limit * ratios.max():
         return None
     return RATIO_BEYOND_RUNS.note(
-        f"the advised run has {own:.3g} tokens a parameter, and the runs have {ratios.min():.3g} to "
-        f"{ratios.max():.3g}: what a law says so far off is its formula's guess; measure small "
+        f"the advised run has {own:.3g} tokens a parameter, and the runs have {ratios.min():.3g} "
+        f"to {ratios.max():.3g}: what a law says so far off is its formula's guess; measure small "
         "models on many tokens"
     )
 

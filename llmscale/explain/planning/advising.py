@@ -1,6 +1,6 @@
 """Makes advice: the best model within all limits, and what each of them costs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning.advice import Advice, Lifetime, Limit, Option
 from llmscale.explain.planning.advice_notes import advice_notes
 from llmscale.explain.planning.choice import Judge, Run
+from llmscale.explain.planning.deployment import Deployment
 from llmscale.explain.planning.estimate import Estimate, estimated
 from llmscale.explain.planning.limits import Limits, Model, best_within, largest_served
 from llmscale.explain.planning.real_shape import Setting, nearest_shape
@@ -108,25 +109,27 @@ class Adviser:
             repeats = self.advised.model.tokens > limits.unique
             gain = self._gain(self.best_within(limits.without_text)) if repeats else None
             found.append(Limit("text", f"{said}, {_epochs(self.advised)}", repeats, gain))
-        if deployment is None:
-            return found
-        best = float(self.judge.surface.best(limits.flops)[0])
-        for name, other in (
-            ("memory", deployment.without_memory),
-            ("speed", deployment.without_speed),
-        ):
-            if other == deployment:
-                continue
-            own = deployment.without_speed if name == "memory" else deployment.without_memory
-            most = float(getattr(largest_served(own, self.setting), self.advised.model.count))
-            binds = most < best and most <= self.advised.model.params
-            gain = None
-            if binds:
-                gain = self._gain(self.best_within(replace(limits, deployment=other)))
-            found.append(
-                Limit(name, f"{_allowed(name, own)}, N up to {format_count(most)}", binds, gain)
-            )
+        if deployment is not None:
+            found += self._of_serving(deployment)
         return found
+
+    def _of_serving(self, deployment: Deployment) -> Iterator[Limit]:
+        """The limits of serving that were given. One binds if the best size and the advised one are
+        beyond what it allows."""
+        count, advised = self.advised.model.count, self.advised.model.params
+        best = float(self.judge.surface.best(self.limits.flops)[0])
+        for name, only, without in (
+            ("memory", deployment.without_speed, deployment.without_memory),
+            ("speed", deployment.without_memory, deployment.without_speed),
+        ):
+            if without == deployment:
+                continue
+            most = float(getattr(largest_served(only, self.setting), count))
+            gain = None
+            if most < best and most <= advised:
+                gain = self._gain(self.best_within(replace(self.limits, deployment=without)))
+            allowed = f"{_allowed(name, only)}, N up to {format_count(most)}"
+            yield Limit(name, allowed, gain is not None, gain)
 
     def _gain(self, model: Model) -> Estimate:
         """How much lower the loss of a model is than the advised one's."""
@@ -229,8 +232,8 @@ def _epochs(option: Option) -> str:
     return f"{option.epochs:.3g} epochs"
 
 
-def _allowed(name: str, own: Any) -> str:
+def _allowed(name: str, only: Deployment) -> str:
     """What a limit of serving allows."""
     if name == "memory":
-        return f"{format_memory(own.server.memory_bytes)} of {own.server.name}"
-    return f"{own.tokens_per_second:,.6g} tokens a second a stream"
+        return f"{format_memory(only.server.memory_bytes or 0.0)} of {only.server.name}"
+    return f"{only.tokens_per_second:,.6g} tokens a second a stream"
