@@ -105,7 +105,7 @@ def _adviser(
     is_best = model.params >= float(found.judge.surface.best(limits.flops)[0])
     if is_best or asked.given or asked.laws:
         return found, chosen
-    at = {"params": np.asarray(model.params), "tokens": np.asarray(model.tokens)}
+    at = found.judge.surface.inputs(np.asarray(model.params), np.asarray(model.tokens))
     fit, chosen = fit_of(asked, at, every=False)
     return _of(fit, asked, spec, limits, server), chosen
 

@@ -15,11 +15,6 @@ SERVE: Final = "What to serve on"
 class AdviseSpec(BudgetSpec):
     """What `llmscale advise` is asked for, and what the model is served on."""
 
-    published: bool = setting(
-        False,
-        help="Chinchilla's law as Besiroglu et al. 2024 refitted it, for whoever has no runs.",
-        group=FORECAST,
-    )
     task: str | None = setting(
         None,
         help="The column of a task's score, to forecast by the loss.",

@@ -17,6 +17,7 @@ from llmscale.explain.api.budget_asked import (
 from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.plan_settings import PlanSpec
 from llmscale.explain.api.predict import fit_of
+from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
 from llmscale.explain.estimation.identifiability import unusable, why_not
@@ -64,6 +65,7 @@ def plan(
     context: int | None = None,
     law: LawName | None = None,
     refit: bool = False,
+    published: bool = False,
     output: Path | str | None = None,
     **settings: Unpack[Given],
 ) -> TrainingPlan:
@@ -74,18 +76,19 @@ def plan(
     least compute that reaches a `loss`. `within` is how much of the loss another size may cost.
     With `inference_tokens` to serve, the run that costs least over the model's life is told
     (Sardana et al. 2024); with `unique_tokens` of text, more are passes over it again (Muennighoff
-    et al. 2023). `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
+    et al. 2023). With `published` the law is Chinchilla's, as others published it, in place of a
+    `source`; `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
     keywords = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours, "loss": loss}
     keywords |= {"gpu": gpu, "gpus": gpus, "mfu": mfu, "price_per_hour": price_per_hour}
     keywords |= {"pue": pue, "within": within, "inference_tokens": inference_tokens}
     keywords |= {"unique_tokens": unique_tokens, "arch": arch, "vocab_size": vocab_size}
     keywords |= {"context": context, "law": law, "refit": refit}
-    keywords |= {"output": output, **settings}
+    keywords |= {"published": published, "output": output, **settings}
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
     check_one_budget(spec)
     asked = Asked(
-        source,
+        source_asked(source, spec.published),
         laws_of(spec.law),
         reading_given(settings),
         options_given(spec, settings),

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
-from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, REFIT, OfRuns, law_names
+from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, PUBLISHED, REFIT, OfRuns, law_names
 from llmscale.machine.gpus import GPUS
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT
 from llmscale.settings import Range, check_settings, setting
@@ -122,6 +122,7 @@ class BudgetSpec(OfRuns):
         **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
     )
     refit: bool = setting(False, **REFIT)
+    published: bool = setting(False, **PUBLISHED)
 
     def __post_init__(self) -> None:
         check_settings(self)

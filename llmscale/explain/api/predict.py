@@ -20,6 +20,7 @@ from llmscale.explain.api.fitted import (
     read_for,
     tested,
 )
+from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import (
     Given,
@@ -61,6 +62,7 @@ def predict(
     task_law: None = None,
     law: LawName | None = None,
     refit: bool = False,
+    published: bool = False,
     **settings: Unpack[Given],
 ) -> EndForecast: ...
 
@@ -79,6 +81,7 @@ def predict(
     task_law: LawName | None = None,
     law: LawName | None = None,
     refit: bool = False,
+    published: bool = False,
     **settings: Unpack[Given],
 ) -> TaskForecast: ...
 
@@ -97,6 +100,7 @@ def predict(
     task_law: None = None,
     law: LawName | None = None,
     refit: bool = False,
+    published: bool = False,
     **settings: Unpack[Given],
 ) -> Forecast: ...
 
@@ -116,6 +120,7 @@ def predict(
     task_law: LawName | None = None,
     law: LawName | None = None,
     refit: bool = False,
+    published: bool = False,
     **settings: Unpack[Given],
 ) -> Any:
     """The loss of new runs, with an interval that is meant to hold beyond the runs, too.
@@ -129,15 +134,23 @@ def predict(
     higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
     results folder or the log of any run, asks for the end of that run (EndForecast). `task` is a
     column with the score of a task, which is forecast by way of the loss, or of the column
-    `task_loss` (TaskForecast). `settings` are those of docs/settings.md: how to read the table, and
+    `task_loss` (TaskForecast). With `published` the law is Chinchilla's, as others published it, in
+    place of a `source`. `settings` are those of docs/settings.md: how to read the table, and
     how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
     keywords |= {"task": task, "task_loss": task_loss, "task_law": task_law}
-    keywords |= {"law": law, "refit": refit, "from_curve": from_curve, **settings}
+    keywords |= {"law": law, "refit": refit, "from_curve": from_curve}
+    keywords |= {"published": published, **settings}
     spec = asked_spec(PredictSpec, keywords)
+    source = source_asked(source, spec.published)
     if spec.task is None:
         check_no_task(spec)
     if spec.from_curve is not None:
+        if spec.published:
+            raise InputError(
+                "--from-curve is judged by finished runs, and --published has none",
+                "leave --published out, and name the results folder of the run",
+            )
         return predict_end(source, spec, reading_given(settings))
     points = _points(spec)
     if not points:

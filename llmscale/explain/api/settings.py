@@ -37,6 +37,11 @@ REFIT: dict[str, Any] = {
     "help": "Whether to fit again, whatever fit is kept next to the table.",
     "group": FIT,
 }
+PUBLISHED: dict[str, Any] = {
+    "help": "In place of a table Chinchilla's law as it was published, of others' text and "
+    "tokenizer (Besiroglu et al. 2024).",
+    "group": READ,
+}
 """What is known of settings that several calls take."""
 
 
@@ -246,6 +251,7 @@ class PredictSpec(OfRuns):
         **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
     )
     refit: bool = setting(False, **REFIT)
+    published: bool = setting(False, **PUBLISHED)
 
 
 @dataclass(frozen=True)

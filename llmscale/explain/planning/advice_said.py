@@ -72,6 +72,8 @@ def _limit(limit: "Limit", metric: str) -> str:
     if limit.costs is None:
         return f"{limit.allows}; does not bind"
     without = "with twice as much" if limit.name == "compute" else "without it"
+    if limit.costs.value < 0:
+        return f"{limit.allows}; {without} the {metric} would be no lower, by the law"
     amount = limit.costs.written(_amount)
     return f"{limit.allows}; {without} the {metric} would be {amount} lower"
 

@@ -11,6 +11,8 @@ from llmscale.explain.planning.real_shape import Setting, nearest_shape
 from llmscale.quantity import format_count, format_memory
 from llmscale.runs.shape import Shape, ladder
 
+_OR_LESS = ", fewer --streams, a shorter --serve-context, or fewer --bytes-per-weight"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -92,11 +94,11 @@ def largest_served(deployment: Deployment, setting: Setting) -> Shape:
             f"{format_memory(served.memory_bytes)}, of which "
             f"{format_memory(served.cache_bytes)} are keys and values, and there are "
             f"{format_memory(server.usable_bytes)}",
-            "give more memory, fewer --streams, a shorter --serve-context, or fewer bytes a weight",
+            f"give more memory{_OR_LESS}",
         )
     raise InputError(
         f"no model is fast enough: the smallest, {smallest.name} ({setting}), gives each stream "
         f"{served.tokens_per_second:,.3g} tokens a second, and {deployment.tokens_per_second:,.6g} "
         "are asked for",
-        "give more bandwidth, fewer --streams, a shorter --serve-context, or fewer bytes a weight",
+        f"give more bandwidth{_OR_LESS}",
     )
