@@ -66,7 +66,7 @@ def _show_options(found: "Advice") -> None:
     if found.steps is not None:
         columns[found.steps.score.column] = [_value(one.score) for one in found.options]
     columns |= _of_serving([one.served for one in found.options])
-    table = output.make_table("", *columns, left=2, least=(interval, "shape", "D"))
+    table = output.make_table("", *columns, left=2, least=("shape", interval, "D"))
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     output.results.print(table)

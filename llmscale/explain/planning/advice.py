@@ -97,12 +97,14 @@ class Lifetime:
 class Advice:
     """The `advised` model, the limits it keeps, and the alternatives next to it.
 
-    `best` is the forecast of the compute-optimal run without any other limit, which `predict` gives
-    for the same budget."""
+    `forecast` is all that is known of its loss (of text that is repeated at the size and tokens
+    that it is worth), and `best` the forecast of the compute-optimal run without any other limit,
+    which `predict` gives for the same budget."""
 
     advised: Option
     alternatives: tuple[Option, ...]
     limits: tuple[Limit, ...]
+    forecast: Forecast
     best: Forecast
     judge: Judge = field(repr=False)
     setting: Setting
@@ -162,6 +164,7 @@ class Advice:
             "alternatives": [one.to_json() for one in self.alternatives],
             "lifetime": self.lifetime and self.lifetime.to_json(),
             "task": self.steps and self.steps.task_json(),
+            "forecast": self.forecast.to_json(),
             "compute_optimal": self.best.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }

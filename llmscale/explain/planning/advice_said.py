@@ -25,7 +25,7 @@ def verdict(advice: "Advice") -> str:
     return (
         f"{one.model.shape.name} (N = {format_count(one.model.params)}) on "
         f"{format_count(one.model.tokens)} tokens, {one.choice.tokens_per_param:.3g} a parameter: "
-        f"{told}{level}"
+        f"{told}{level}, {_how_far(advice)}"
     )
 
 
@@ -41,7 +41,11 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
         yield "cost", cost_said(advice.judge.hardware, advice.advised.choice.cost)
     if advice.lifetime is not None:
         yield "life", _lifetime(advice)
-    yield "shape", f"{advice.setting}, d_ff {advice.advised.model.shape.d_ff:,}"
+    yield "shape", _shape(advice)
+    if advice.best.chosen is not None:
+        yield "law", advice.best.chosen.reason
+    if advice.advised.choice.loss.has_interval:
+        yield "coverage", advice.forecast.coverage
 
 
 def in_short(one: "Option") -> str:
@@ -62,6 +66,20 @@ def above(one: "Option") -> str:
 def _signed(value: float) -> str:
     shown = f"{value:+.4f}"
     return "0" if float(shown) == 0 else shown
+
+
+def _how_far(advice: "Advice") -> str:
+    told = advice.forecast.how_far(0)
+    return f"{told} the runs" if told == "inside" else f"{told} beyond the runs"
+
+
+def _shape(advice: "Advice") -> str:
+    model = advice.advised.model
+    above_6N = model.shape.flops_per_token / (6.0 * model.params) - 1.0
+    return (
+        f"{advice.setting}, d_ff {model.shape.d_ff:,}; a token takes {above_6N:.1%} more FLOPs "
+        "than 6N"
+    )
 
 
 def _binding(advice: "Advice") -> str:
@@ -102,6 +120,8 @@ def _serving(one: "Option", deployment: Deployment) -> str:
             f"{served.tokens_per_second:,.3g} tokens a second a stream{total}, at "
             f"{server.reached(load.bytes_per_weight):.3g} of {bandwidth}"
         )
+        if server.peak_flops is None:
+            parts.append("the time of arithmetic is not counted, as the kind of GPU is not known")
     return "; ".join(parts)
 
 

@@ -46,6 +46,11 @@ class Adviser:
         """The model of the lowest loss within limits."""
         return best_within(self.judge, limits, self.setting)
 
+    @cached_property
+    def forecast(self) -> Forecast:
+        """That of the advised model, on as much text as there is."""
+        return self._forecast(self.judge, self.advised.model)
+
     def advice(self, best: Forecast, budget: str) -> Advice:
         """All of it; `best` is the forecast of the compute-optimal run, and `budget` how the
         compute was said."""
@@ -55,6 +60,7 @@ class Adviser:
             advised=self.advised,
             alternatives=alternatives,
             limits=tuple(self._limits(budget)),
+            forecast=self.forecast,
             best=best,
             judge=self.judge,
             setting=self.setting,
@@ -82,7 +88,7 @@ class Adviser:
             )
             fewer = limits.deployment.load.bytes_per_weight / 2
             rounded = replace(limits, deployment=limits.deployment.with_bytes(fewer))
-            models[f"{fewer:g} bytes a weight"] = self.best_within(rounded)
+            models[f"{8 * fewer:g}-bit weights"] = self.best_within(rounded)
         smaller = self._smaller()
         if smaller is not None:
             models["smaller, longer"] = smaller
@@ -167,10 +173,12 @@ class Adviser:
         """The score of the task."""
         if self.steps is None:
             return None
-        asked = judge.surface.inputs(model.params, model.tokens)
-        loss = forecast_at(judge.fit, level=judge.level, check=judge.check, **asked)
-        told = self.steps.after(loss)
+        told = self.steps.after(self._forecast(judge, model))
         return Estimate(float(told.score), float(told.low), float(told.high))
+
+    def _forecast(self, judge: Judge, model: Model) -> Forecast:
+        asked = judge.surface.inputs(model.params, model.tokens)
+        return forecast_at(judge.fit, level=judge.level, check=judge.check, **asked)
 
     def _lifetime(self) -> Lifetime | None:
         """The model of the fewest FLOPs over its life that reaches the advised loss."""
@@ -200,12 +208,9 @@ class Adviser:
         return Lifetime(self.served, option, flops, 1.0 - flops / own)
 
     def _notes(self, best: Forecast) -> tuple[Note, ...]:
-        model = self.advised.model
-        judge = self.judge
-        asked = judge.surface.inputs(model.params, model.tokens)
-        told = forecast_at(judge.fit, level=judge.level, check=judge.check, **asked)
-        optima = tuple(note for one in best.optima for note in one.notes)
-        return (*advice_notes(judge, self.advised, self.setting), *told.notes, *optima)
+        own = advice_notes(self.judge, self.advised, self.setting)
+        optima = [note for one in best.optima for note in one.notes]
+        return (*own, *self.forecast.notes, *optima)
 
 
 def _differing(models: dict[str, Model], advised: Option) -> list[tuple[str, Model]]:

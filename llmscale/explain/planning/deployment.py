@@ -36,7 +36,8 @@ class Load:
 
     def cache_bytes(self, shape: Shape) -> float:
         """Bytes of the keys and values of all streams at their full length."""
-        width = shape.d_model / self.heads_per_kv
+        # There is one head of keys and values at the least.
+        width = shape.d_head * max(shape.n_head / self.heads_per_kv, 1.0)
         return 2 * shape.n_layer * width * self.bytes_per_kv * self.context * self.streams
 
     def weight_bytes_read(self, shape: Shape) -> float:

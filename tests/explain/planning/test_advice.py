@@ -1,0 +1,176 @@
+"""Advice within limits: the arithmetic of serving, which model it names, and what it warns of."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import llmscale
+from llmscale.explain.fit.published import published_fit
+from llmscale.explain.laws.chinchilla import Chinchilla
+from llmscale.explain.planning.deployment import Deployment, Load, Server
+from llmscale.runs.shape import Shape, ladder
+
+TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.37)
+LLAMA_2_7B = Shape(32, 4096, 32, 11008, 32000, 4096)
+A100 = Server("A100", 80e9, 2039e9, 312e12)
+SETTING = {"vocab_size": 32_000, "context": 2048}
+
+
+@cache
+def fitted(runs: int = 6) -> llmscale.Fit:
+    """Chinchilla's law on runs of its own, with a score that follows the loss."""
+    sizes, budgets = np.geomspace(1e7, 3e9, runs), np.geomspace(3e8, 3e11, runs)
+    N, D = (axis.ravel() for axis in np.meshgrid(sizes, budgets))
+    noise = np.exp(0.002 * np.random.default_rng(0).standard_normal(len(N)))
+    loss = TRUTH.loss(N, D) * noise
+    table = pd.DataFrame({"params": N, "tokens": D, "loss": loss, "task_acc": score(loss)})
+    return llmscale.fit(table, law="chinchilla", bootstrap=100)
+
+
+def score(loss: Any) -> Any:
+    """A sigmoid in the loss, from chance to a ceiling."""
+    return 0.25 + 0.6 / (1 + np.exp(6 * (loss - 2.6)))
+
+
+def advised(**settings: Any) -> Any:
+    return llmscale.advise(fitted(), **{"flops": 1e21, **SETTING, **settings})
+
+
+def codes(advice: Any) -> set[str]:
+    return {note.code for note in advice.all_notes}
+
+
+@pytest.mark.parametrize(("width", "measured"), [(2.0, 104.9), (1.0, 155.58)])
+def test_decoding_is_as_fast_as_it_was_measured(width: float, measured: float) -> None:
+    # gpt-fast, README: Llama 2 7B on an A100 with 80 GB, one stream, a prompt of 5 tokens.
+    load = Load(context=200, bytes_per_weight=width)
+    served = Deployment(A100, load).served(LLAMA_2_7B)
+    assert served.tokens_per_second == pytest.approx(measured, rel=0.04)
+    if width == 2.0:
+        read = 1397.31e9 / measured
+        assert load.weight_bytes_read(LLAMA_2_7B) == pytest.approx(read, rel=0.01)
+
+
+def test_keys_and_values_take_the_bytes_that_are_known_of_llama_2() -> None:
+    # 7B: 2 x 32 layers x 4096 channels x 2 bytes = 512 KiB a token. 70B: 8 of 64 heads have keys.
+    of_7B = Load(context=4096, streams=3).cache_bytes(LLAMA_2_7B)
+    assert of_7B == 3 * 4096 * 512 * 1024
+    llama_2_70B = Shape(80, 8192, 64, 28672, 32000, 4096)
+    assert Load(context=1, heads_per_kv=8).cache_bytes(llama_2_70B) == 320 * 1024
+    assert Load(context=1, heads_per_kv=1000).cache_bytes(llama_2_70B) == 40 * 1024
+
+
+def test_a_step_takes_as_long_as_its_memory_or_its_arithmetic() -> None:
+    server = Server("it", 80e9, 1e12, 1e14, bandwidth_share=1.0)
+    few, many = (Load(context=16, streams=count) for count in (1, 4096))
+    reading = (2 * 6_607_343_616 + few.cache_bytes(LLAMA_2_7B)) / 1e12
+    assert server.step_seconds(LLAMA_2_7B, few) == pytest.approx(reading)
+    # 2 FLOPs a weight, and 4 x 32 layers x 16 tokens x 4096 channels of attention.
+    arithmetic = 4096 * (2 * 6_607_343_616 + 4 * 32 * 16 * 4096) / 1e14
+    assert server.step_seconds(LLAMA_2_7B, many) == pytest.approx(arithmetic)
+
+
+def test_without_limits_advice_is_the_nearest_shape_of_the_plan() -> None:
+    advice, plan = advised(), llmscale.plan(fitted(), flops=1e21, **SETTING)
+    assert plan.shape is not None
+    assert advice.advised.model.shape == plan.shape.shape
+    assert advice.advised.choice.tokens == plan.shape.choice.tokens
+    assert advice.advised.choice.loss == plan.shape.choice.loss
+    assert advice.best.loss == llmscale.predict(fitted(), flops=1e21).loss
+    assert [one.name for one in advice.binding] == ["compute"]
+
+
+LIMITS: list[dict[str, Any]] = [
+    {"serve_memory": "1.5GB", "streams": 4},
+    {"serve_on": "l4", "tokens_per_second": 150, "bytes_per_weight": 1},
+    {"serve_memory": "1.5GB", "serve_bandwidth": "20GB/s", "tokens_per_second": 9},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_no_shape_within_the_limits_has_a_lower_loss(limits: dict[str, Any]) -> None:
+    advice = advised(**limits)
+    model, law = advice.advised.model, fitted().law
+    deployment = model.limits.deployment
+    shapes = [shape for shape in ladder(**SETTING) if deployment.is_met(shape)]
+    losses = [law.loss(shape.params, 1e21 / shape.flops_per_token) for shape in shapes]
+    assert deployment.is_met(model.shape)
+    assert law.loss(model.params, model.tokens) == pytest.approx(min(losses), rel=1e-9)
+    assert model.tokens * model.shape.flops_per_token == pytest.approx(1e21)
+    truth = TRUTH.loss(model.params, model.tokens)
+    assert advice.advised.choice.loss.low < truth < advice.advised.choice.loss.high
+    (serving,) = (one for one in advice.binding if one.name != "compute")
+    others = {one.name: one for one in advice.alternatives}
+    free = others.get(f"no {serving.name} limit", others["compute-optimal"])
+    assert serving.costs.value == pytest.approx(-free.above.value)
+    assert serving.costs.low < serving.costs.value < serving.costs.high
+
+
+def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:
+    advice = advised(serve_memory="2GB")
+    rounded = next(one for one in advice.alternatives if one.name == "8-bit weights")
+    assert 1.5 < rounded.model.params / advice.advised.model.params < 2.1
+    assert rounded.above.value < 0
+    assert rounded.served.memory_bytes <= 0.9 * 2e9
+
+
+def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
+    advice = advised(unique_tokens="4B")
+    plan = llmscale.plan(fitted(), flops=1e21, unique_tokens="4B", **SETTING)
+    assert advice.advised.choice.loss == plan.shape.choice.loss
+    (text,) = (one for one in advice.limits if one.name == "text")
+    assert text.binds
+    assert text.costs.value > 0
+    assert advice.advised.epochs == pytest.approx(advice.advised.model.tokens / 4e9)
+    assert not next(one for one in advised(unique_tokens="1T").limits if one.name == "text").binds
+
+
+def test_the_score_of_a_task_is_forecast_for_every_model() -> None:
+    advice = advised(task="task_acc", serve_memory="1GB")
+    for one in advice.options:
+        truth = score(TRUTH.loss(one.model.params, one.model.tokens))
+        assert one.score.value == pytest.approx(truth, abs=0.02)
+        assert one.score.low < truth < one.score.high
+    assert "task_acc 0." in advice.verdict
+
+
+def test_a_life_of_serving_takes_fewer_flops_at_an_equal_loss() -> None:
+    advice = advised(inference_tokens="1T")
+    plan = llmscale.plan(fitted(), flops=1e21, inference_tokens="1T", **SETTING)
+    life, law = advice.lifetime, fitted().law
+    other, own = life.option.model, advice.advised.model
+    assert law.loss(other.params, other.tokens) == pytest.approx(law.loss(own.params, own.tokens))
+    assert other.params == pytest.approx(plan.serving.params.value, rel=0.1)
+    assert life.saves == pytest.approx(plan.serving.saved.value, abs=0.02)
+    total = [model.shape.flops_per_token * (model.tokens + 1e12 / 3) for model in (other, own)]
+    assert life.saves == pytest.approx(1 - total[0] / total[1])
+
+
+def test_the_published_law_puts_chinchilla_where_it_is() -> None:
+    best = llmscale.predict(published_fit(), flops=5.76e23)
+    assert best.params == pytest.approx(70e9, rel=0.1)
+    assert best.tokens == pytest.approx(1.4e12, rel=0.1)
+    advice = llmscale.advise(published=True, flops=5.76e23)
+    assert advice.advised.model.params == pytest.approx(70e9, rel=0.1)
+    assert np.isnan(advice.advised.choice.loss.low)
+    assert "published-law" in codes(advice)
+    assert "published-law" not in codes(advised())
+
+
+@pytest.mark.parametrize(
+    ("code", "raised", "calm"),
+    [
+        ("text-repeated", {"unique_tokens": "4B"}, {"unique_tokens": "1T"}),
+        ("rounding-not-counted", {"serve_on": "l4", "bytes_per_weight": 1}, {"serve_on": "l4"}),
+        ("served-beyond-context", {"serve_on": "l4", "serve_context": 4096}, {"serve_on": "l4"}),
+        ("ratio-beyond-runs", {"serve_memory": "100MB"}, {"serve_memory": "1GB"}),
+    ],
+)
+def test_advice_warns_of_what_does_not_hold(
+    code: str, raised: dict[str, Any], calm: dict[str, Any]
+) -> None:
+    assert code in codes(advised(**raised))
+    assert code not in codes(advised(**calm))
