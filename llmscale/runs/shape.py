@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from llmscale.errors import InputError
@@ -262,8 +262,12 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
 
 def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
     """The built-in shapes by growing parameter count."""
-    shapes = _ladder(ARCHITECTURES.pin(arch))
-    return tuple(replace(shape, vocab_size=vocab_size, context=context) for shape in shapes)
+    return _ladder_for(ARCHITECTURES.pin(arch), vocab_size, context)
+
+
+@lru_cache(maxsize=8)
+def _ladder_for(arch: str, vocab_size: int, context: int) -> tuple[Shape, ...]:
+    return tuple(replace(one, vocab_size=vocab_size, context=context) for one in _ladder(arch))
 
 
 @cache

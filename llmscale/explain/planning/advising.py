@@ -145,10 +145,10 @@ class Adviser:
     def _above(self, model: Model) -> Estimate:
         """How much higher the loss of a model is than the advised one's, by the law and by its
         refits."""
-        advised = self.advised.model
+        advised, unique = self.advised.model, model.limits.unique
 
         def difference(surface: LossSurface) -> Any:
-            own = replace(surface, unique=model.limits.unique)
+            own = surface if unique == surface.unique else replace(surface, unique=unique)
             return own.loss(model.params, model.tokens) - surface.loss(
                 advised.params, advised.tokens
             )

@@ -118,14 +118,16 @@ def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:
 
 
 def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
-    advice = advised(unique_tokens="4B")
+    advice, calm = advised(unique_tokens="4B"), advised(unique_tokens="1T")
     plan = llmscale.plan(fitted(), flops=1e21, unique_tokens="4B", **SETTING)
     assert advice.advised.choice.loss == plan.shape.choice.loss
     (text,) = (one for one in advice.limits if one.name == "text")
     assert text.binds
     assert text.costs.value > 0
     assert advice.advised.epochs == pytest.approx(advice.advised.model.tokens / 4e9)
-    assert not next(one for one in advised(unique_tokens="1T").limits if one.name == "text").binds
+    assert not next(one for one in calm.limits if one.name == "text").binds
+    assert "text-repeated" in codes(advice)
+    assert "text-repeated" not in codes(calm)
 
 
 def test_the_score_of_a_task_is_forecast_for_every_model() -> None:
@@ -163,7 +165,6 @@ def test_the_published_law_puts_chinchilla_where_it_is() -> None:
 @pytest.mark.parametrize(
     ("code", "raised", "calm"),
     [
-        ("text-repeated", {"unique_tokens": "4B"}, {"unique_tokens": "1T"}),
         ("rounding-not-counted", {"serve_on": "l4", "bytes_per_weight": 1}, {"serve_on": "l4"}),
         ("served-beyond-context", {"serve_on": "l4", "serve_context": 4096}, {"serve_on": "l4"}),
         ("ratio-beyond-runs", {"serve_memory": "100MB"}, {"serve_memory": "1GB"}),
