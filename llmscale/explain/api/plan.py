@@ -16,6 +16,7 @@ from llmscale.explain.api.settings import Given, asked_spec, options_given, read
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.figures._place import check_place
 from llmscale.explain.forecast.asked import forecast_at, numbers_asked
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
@@ -84,6 +85,8 @@ def plan(
     spec = asked_spec(PlanSpec, keywords)
     hardware = _hardware(spec)
     _check_one_budget(spec)
+    if spec.output is not None:
+        check_place(Path(spec.output))
     asked = Asked(
         source,
         laws_of(spec.law),
@@ -106,7 +109,10 @@ def plan(
         setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
         served=_amount("inference_tokens", spec.inference_tokens),
     )
-    return make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
+    made = make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
+    if spec.output is None:
+        return made
+    return replace(made, drawn=made.draw().save(spec.output).path)
 
 
 def _hardware(spec: PlanSpec) -> Hardware | None:
