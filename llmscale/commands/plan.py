@@ -50,6 +50,8 @@ def _show(found: "TrainingPlan") -> None:
     _show_choices(found)
     for name, text in found.said():
         output.results.say(f"{name}:", "bold", text)
+    if found.drawn is not None:
+        output.results.say("figure:", "bold", str(found.drawn))
 
 
 def _show_choices(found: "TrainingPlan") -> None:

@@ -23,6 +23,7 @@ from llmscale.explain.api.settings import Given, asked_spec, options_given, read
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.figures._place import check_place
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
@@ -87,6 +88,8 @@ def plan(
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
     check_one_budget(spec)
+    if spec.output is not None:
+        check_place(Path(spec.output))
     asked = Asked(
         source_asked(source, spec.published),
         laws_of(spec.law),
@@ -109,7 +112,10 @@ def plan(
         setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
         served=amount_asked("inference_tokens", spec.inference_tokens),
     )
-    return make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
+    made = make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
+    if spec.output is None:
+        return made
+    return replace(made, drawn=made.draw().save(spec.output).path)
 
 
 def _for_loss(asked: Asked, unique: float | None, loss: float) -> Budget:

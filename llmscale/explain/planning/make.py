@@ -18,6 +18,7 @@ from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
 from llmscale.explain.planning.training_plan import TrainingPlan
 from llmscale.notes.predicting import (
     LOSS_RISES_BY_TOKENS,
+    OVER_TRAINED_BEYOND_RUNS,
     REPETITION_PUBLISHED,
     TARGET_NOT_SURE,
 )
@@ -74,7 +75,10 @@ def make_plan(
         shape=shape,
         serving=serving,
         repetition=repetition,
-        notes=tuple(_notes(judge, budget, params.value, tokens.value)),
+        notes=(
+            *_notes(judge, budget, params.value, tokens.value),
+            *([] if serving is None else _beyond_ratios(judge, serving)),
+        ),
     )
 
 
@@ -131,6 +135,8 @@ def _other_runs(judge: Judge, flops: float, basin: Basin, serving: Serving | Non
     if serving is not None:
         served = f"to serve {format_count(serving.served)}"
         runs.append(Run(served, serving.params.value, serving.tokens.value))
+        if serving.in_budget is not None:
+            runs.append(Run(f"{format_count(serving.served)} served in C", *serving.in_budget))
     return runs
 
 
@@ -158,8 +164,8 @@ def _notes(judge: Judge, budget: Budget, params: float, tokens: float) -> list[N
         found.append(
             REPETITION_PUBLISHED.note(
                 f"what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
-                f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs, and no interval "
-                "holds its uncertainty"
+                f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs; no interval holds "
+                "its uncertainty, nor that many passes may do harm"
             )
         )
     if not budget.is_bounded:
@@ -170,3 +176,19 @@ def _notes(judge: Judge, budget: Budget, params: float, tokens: float) -> list[N
             )
         )
     return found
+
+
+def _beyond_ratios(judge: Judge, serving: Serving) -> list[Note]:
+    """A note if the run that serves has more tokens a parameter than any run of the table."""
+    runs = judge.fit.runs
+    if runs is None:
+        return []
+    most = float((runs.frame["tokens"] / runs.frame["params"]).max())
+    ratio = serving.tokens.value / serving.params.value
+    if not ratio > OVER_TRAINED_BEYOND_RUNS.limit * most:
+        return []
+    message = (
+        f"the run that costs least to train and serve has {ratio:,.3g} tokens a parameter, and the "
+        f"runs have {most:,.3g} at the most"
+    )
+    return [OVER_TRAINED_BEYOND_RUNS.note(message)]

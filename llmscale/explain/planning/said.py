@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llmscale.errors import both
 from llmscale.explain import digits
 from llmscale.explain.planning.basin import Smaller
 from llmscale.explain.planning.cost import Cost, Hardware
@@ -39,7 +38,7 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
         yield "cost", cost_said(plan.hardware, plan.cost)
     yield "shape", _shape(plan)
     yield "flat", f"{plan.basin}, at equal compute"
-    yield "smaller", both([_smaller(one) for one in plan.smaller])
+    yield "smaller", "; ".join(map(_smaller, plan.smaller))
     if plan.serving is not None:
         yield "serving", _serving(plan.serving, plan.params.value)
     if plan.repetition is not None:
@@ -109,7 +108,15 @@ def _serving(serving: Serving, params: float) -> str:
         f"with {format_count(serving.served)} tokens to serve, {share:.2f}x of the size, "
         f"{serving.params.written(format_count)} on {serving.tokens.written(format_count)} tokens, "
         f"reaches that loss and saves {serving.saved.written(_percent)} of all FLOPs"
+        f"{_in_budget(serving)}"
     )
+
+
+def _in_budget(serving: Serving) -> str:
+    if serving.in_budget is None:
+        return "; the budget cannot pay for serving as well"
+    params, tokens = map(format_count, serving.in_budget)
+    return f"; if the budget pays for both, {params} on {tokens} are best"
 
 
 def _repetition(text: Repetition, flops: float) -> str:

@@ -12,6 +12,7 @@ from llmscale.explain.planning.surface import LossSurface
 
 _LEAST_SHARE = 0.01
 """Of N*: no smaller model is looked at."""
+_LEAST_TOKENS = 1.0
 _NEVER = 1e300
 """FLOPs of a size that reaches the loss with no tokens: the search goes to larger ones."""
 
@@ -21,7 +22,8 @@ class Serving:
     """The least 6 N D + 2 N D_inference at the loss of the compute-optimal run (Sardana et al.
     2024, eq. 3), D_inference being `served`: prompts and answers alike.
 
-    `lifetime_flops` are those of training and serving, and `saved` the share of what the
+    `in_budget` are N and D of the lowest loss if the budget of the plan has to pay for serving,
+    too; None if it cannot. `lifetime_flops` are those of training and serving, and `saved` the share of what the
     compute-optimal run takes for both that they save."""
 
     served: float
@@ -29,6 +31,7 @@ class Serving:
     tokens: Estimate
     lifetime_flops: float
     saved: Estimate
+    in_budget: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -37,6 +40,8 @@ class Serving:
             "tokens": self.tokens.to_json(),
             "lifetime_flops": self.lifetime_flops,
             "saved": self.saved.to_json(),
+            "in_budget": self.in_budget
+            and dict(zip(("params", "tokens"), self.in_budget, strict=True)),
         }
 
 
@@ -47,7 +52,7 @@ def serving_of(judge: Judge, flops: float, served: float) -> Serving:
     tokens = estimated(*asked, lambda surface: _cheapest(surface, flops, served)[1])
     saved = estimated(*asked, lambda surface: _saved(surface, flops, served))
     total = lifetime_flops(params.value, tokens.value, served)
-    return Serving(served, params, tokens, total, saved)
+    return Serving(served, params, tokens, total, saved, _in_budget(judge.surface, flops, served))
 
 
 def lifetime_flops(N: Any, D: Any, served: float) -> Any:
@@ -78,3 +83,16 @@ def _cheapest(surface: LossSurface, flops: float, served: float) -> tuple[Any, A
 def _saved(surface: LossSurface, flops: float, served: float) -> Any:
     best = lifetime_flops(*surface.best(flops), served)
     return 1.0 - lifetime_flops(*_cheapest(surface, flops, served), served) / best
+
+
+def _in_budget(surface: LossSurface, flops: float, served: float) -> tuple[float, float] | None:
+    """N and D of the lowest loss at 6 N D + 2 N D_inference = C."""
+
+    def tokens(log_N: Any) -> Any:
+        return (flops / np.exp(log_N) - 2.0 * served) / 6.0
+
+    largest = np.log(flops / (2.0 * served + 6.0 * _LEAST_TOKENS))
+    if largest <= 0:
+        return None
+    log_N = lowest(lambda log_N: surface.loss(np.exp(log_N), tokens(log_N)), 0.0, largest)
+    return float(np.exp(log_N)), float(tokens(log_N))

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from llmscale.errors import Note, first_lines
 from llmscale.explain import digits, html
+from llmscale.explain.figures import Drawing
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import said
 from llmscale.explain.planning.basin import Basin, Smaller
@@ -18,6 +20,9 @@ from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import Serving
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
+
+_INCHES = 7.0
+"""Both columns of a paper."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class TrainingPlan:
     serving: Serving | None = None
     repetition: Repetition | None = None
     notes: tuple[Note, ...] = ()
+    drawn: Path | None = None
+    """The file of its figure, if one was asked for."""
 
     @property
     def flops(self) -> float:
@@ -96,6 +103,12 @@ class TrainingPlan:
         """A name and a sentence of each thing that there is something to say of."""
         return said.sentences(self)
 
+    def draw(self, width: float = _INCHES) -> Drawing:
+        """The figure: loss against cost, from the runs to the choices, `width` inches wide."""
+        from llmscale.explain.planning.figure import draw
+
+        return draw(self, width)
+
     def to_json(self) -> dict[str, Any]:
         """What `plan --json` prints."""
         return {
@@ -114,6 +127,7 @@ class TrainingPlan:
             "smaller": [one.to_json() for one in self.smaller],
             "serving": self.serving and self.serving.to_json(),
             "repetition": self.repetition and self.repetition.to_json(),
+            "figure": self.drawn and str(self.drawn),
             "choices": [one.to_json() for one in self.choices],
             "forecast": self.forecast.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
