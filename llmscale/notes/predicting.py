@@ -77,7 +77,8 @@ REPETITION_PUBLISHED = Kind(
 LOSS_RISES_BY_TOKENS = Kind(
     "loss-rises-by-tokens",
     DOUBT,
-    when="by the law of a plan a model of half the size gets worse with more tokens",
+    when="by the law of a plan a model of half the size gets worse with more tokens, or by that of "
+    "advice the advised one does",
     means="The law is one of runs near the best of their budget, and does not hold so far from it: "
     "smaller models that are trained for longer, and what is best to serve, are not told.",
     remedy="Take another law (--law chinchilla), or measure small models on many tokens.",
@@ -85,8 +86,8 @@ LOSS_RISES_BY_TOKENS = Kind(
 OVER_TRAINED_BEYOND_RUNS = Kind(
     "over-trained-beyond-runs",
     DOUBT,
-    when="the run that is best to serve has more than {limit:g} times the tokens a parameter that "
-    "any run of the table has",
+    when="the run that is best to serve, or that is advised, has more than {limit:g} times the "
+    "tokens a parameter that any run of the table has",
     means="Laws that were fitted at usual ratios promise too much of tokens far beyond them.",
     remedy="Measure a small model on so many tokens a parameter.",
     limit=1.5,
@@ -108,15 +109,6 @@ TEXT_REPEATED = Kind(
     remedy="Get more text, or train a larger model for shorter.",
     limit=4,
     source="Muennighoff et al. 2023, section 5",
-)
-RATIO_BEYOND_RUNS = Kind(
-    "ratio-beyond-runs",
-    DOUBT,
-    when="the run that is advised has more than {limit:g} times as many tokens a parameter as any "
-    "of the table, or as few",
-    means="Size and tokens may each lie inside the runs: the law was not tested on them together.",
-    remedy="Measure small models on many tokens.",
-    limit=2,
 )
 ROUNDING_NOT_COUNTED = Kind(
     "rounding-not-counted",

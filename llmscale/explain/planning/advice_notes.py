@@ -2,17 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from llmscale.errors import Note
 from llmscale.explain.planning.choice import Judge
 from llmscale.explain.planning.real_shape import Setting
-from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
+from llmscale.explain.planning.repetition import published_note
+from llmscale.explain.planning.surface import R_D_STAR
 from llmscale.notes.kind import Weight
 from llmscale.notes.predicting import (
     LOSS_RISES_BY_TOKENS,
-    RATIO_BEYOND_RUNS,
-    REPETITION_PUBLISHED,
+    OVER_TRAINED_BEYOND_RUNS,
     ROUNDING_NOT_COUNTED,
     SERVED_BEYOND_CONTEXT,
     TEXT_REPEATED,
@@ -72,27 +70,22 @@ def _repeated(judge: Judge, advised: "Option") -> Note | None:
 def _published(judge: Judge, advised: "Option") -> Note | None:
     if advised.epochs is None or advised.epochs <= 1.0 or judge.surface.knows_text:
         return None
-    return REPETITION_PUBLISHED.note(
-        f"what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
-        f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs, and no interval holds its "
-        "uncertainty"
-    )
+    return published_note()
 
 
 def _ratio(judge: Judge, advised: "Option") -> Note | None:
-    """The note on tokens a parameter that no run of the table comes near."""
+    """The note on more tokens a parameter than any run of the table comes near: size and tokens may
+    each lie inside the runs, and not together."""
     runs = judge.fit.runs
-    if runs is None or not {"params", "tokens"} <= set(runs.frame):
+    if runs is None:
         return None
-    ratios = (runs.frame["tokens"] / runs.frame["params"]).to_numpy(dtype=float)
-    ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
-    own, limit = advised.choice.tokens_per_param, RATIO_BEYOND_RUNS.limit
-    if not len(ratios) or ratios.min() / limit <= own <= limit * ratios.max():
+    most = float((runs.frame["tokens"] / runs.frame["params"]).max())
+    own = advised.choice.tokens_per_param
+    if not own > OVER_TRAINED_BEYOND_RUNS.limit * most:
         return None
-    return RATIO_BEYOND_RUNS.note(
-        f"the advised run has {own:.3g} tokens a parameter, and the runs have {ratios.min():.3g} "
-        f"to {ratios.max():.3g}: what a law says so far off is its formula's guess; measure small "
-        "models on many tokens"
+    return OVER_TRAINED_BEYOND_RUNS.note(
+        f"the advised run has {own:,.3g} tokens a parameter, and the runs have {most:,.3g} at the "
+        "most"
     )
 
 

@@ -12,14 +12,12 @@ from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.choice import Choice, Judge, Run
 from llmscale.explain.planning.estimate import Estimate, estimated
 from llmscale.explain.planning.real_shape import Setting, real_shape
-from llmscale.explain.planning.repetition import repetition_of
+from llmscale.explain.planning.repetition import published_note, repetition_of
 from llmscale.explain.planning.serving import Serving, serving_of
-from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
 from llmscale.explain.planning.training_plan import TrainingPlan
 from llmscale.notes.predicting import (
     LOSS_RISES_BY_TOKENS,
     OVER_TRAINED_BEYOND_RUNS,
-    REPETITION_PUBLISHED,
     TARGET_NOT_SURE,
 )
 from llmscale.quantity import format_count
@@ -161,13 +159,7 @@ def _notes(judge: Judge, budget: Budget, params: float, tokens: float) -> list[N
             )
         )
     if judge.unique is not None and not judge.surface.knows_text and tokens > judge.unique:
-        found.append(
-            REPETITION_PUBLISHED.note(
-                f"what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
-                f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs; no interval holds "
-                "its uncertainty, nor that many passes may do harm"
-            )
-        )
+        found.append(published_note())
     if not budget.is_bounded:
         found.append(
             TARGET_NOT_SURE.note(

@@ -167,7 +167,7 @@ def test_the_published_law_puts_chinchilla_where_it_is() -> None:
     [
         ("rounding-not-counted", {"serve_on": "l4", "bytes_per_weight": 1}, {"serve_on": "l4"}),
         ("served-beyond-context", {"serve_on": "l4", "serve_context": 4096}, {"serve_on": "l4"}),
-        ("ratio-beyond-runs", {"serve_memory": "100MB"}, {"serve_memory": "1GB"}),
+        ("over-trained-beyond-runs", {"serve_memory": "100MB"}, {"serve_memory": "1GB"}),
     ],
 )
 def test_advice_warns_of_what_does_not_hold(
