@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from llmscale.explain.fit.fits import Fits
     from llmscale.explain.fit.groups import Groups
     from llmscale.explain.fit.mixtures import BestMixture
+    from llmscale.explain.fit.published import published_fit
     from llmscale.explain.fit.two_steps import TaskForecast
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
@@ -103,6 +104,7 @@ _PLACES = {
     "plot": "explain.api.plot",
     "plot_inspection": "explain.inside",
     "predict": "explain.api.predict",
+    "published_fit": "explain.fit.published",
     "quantize": "measure.trained.quantization.api",
     "read_runs": "explain.api.read",
     "status": "measure.sweep.status",
@@ -160,6 +162,7 @@ __all__ = [
     "plot",
     "plot_inspection",
     "predict",
+    "published_fit",
     "quantize",
     "read_runs",
     "status",

@@ -22,6 +22,12 @@ from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import format_count, format_memory
 from llmscale.runs.shape import ladder
 
+_WITHOUT = {
+    "text": "with more text",
+    "memory": "no memory limit",
+    "speed": "no speed limit",
+}
+"""What a model is called that a limit does not bind."""
 _LEAST_SHARE, _MOST_SHAPES = 0.01, 64
 """Of the advised size: no smaller model is looked at for its life, and so many in between."""
 
@@ -70,29 +76,40 @@ class Adviser:
             notes=self._notes(best),
         )
 
+    @cached_property
+    def _freed(self) -> dict[str, Model]:
+        """The best model without each limit that binds, compute aside."""
+        limits, advised = self.limits, self.advised.model
+        found = {}
+        if limits.unique is not None and advised.tokens > limits.unique:
+            found["text"] = self.best_within(limits.without_text)
+        if limits.deployment is None:
+            return found
+        best = float(self.judge.surface.best(limits.flops)[0])
+        for name, (only, without) in limits.deployment.each_limit.items():
+            most = float(getattr(largest_served(only, self.setting), advised.count))
+            # The tightest one binds: others would only bind without it.
+            if most < best and most <= advised.params:
+                found[name] = self.best_within(replace(limits, deployment=without))
+        return found
+
     def _alternatives(self, lifetime: Lifetime | None) -> tuple[Option, ...]:
-        """What else may be trained: without limits, with twice the compute, smaller for longer, in
-        fewer bytes."""
-        limits = self.limits
-        models = {
-            "compute-optimal": self.best_within(Limits(limits.flops)),
-            "with more text": self.best_within(limits.without_text),
-            "twice the compute": self.best_within(replace(limits, flops=2 * limits.flops)),
-        }
-        if limits.deployment is not None:
-            models["no memory limit"] = self.best_within(
-                replace(limits, deployment=limits.deployment.without_memory)
-            )
-            models["no speed limit"] = self.best_within(
-                replace(limits, deployment=limits.deployment.without_speed)
-            )
-            fewer = limits.deployment.load.bytes_per_weight / 2
+        """What else may be trained: without limits, with less and more compute, in fewer bytes if
+        serving limits the size, smaller for longer."""
+        limits, freed = self.limits, self._freed
+        models = {"compute-optimal": self.best_within(Limits(limits.flops))} if freed else {}
+        models |= {_WITHOUT[name]: model for name, model in freed.items()}
+        for name, times in (("half the compute", 0.5), ("twice the compute", 2.0)):
+            models[name] = self.best_within(replace(limits, flops=times * limits.flops))
+        options = [self._option(name, model) for name, model in _differing(models, self.advised)]
+        if limits.deployment is not None and {"memory", "speed"} & set(freed):
+            fewer = 0.5 * limits.deployment.load.bytes_per_weight
             rounded = replace(limits, deployment=limits.deployment.with_bytes(fewer))
-            models[f"{8 * fewer:g}-bit weights"] = self.best_within(rounded)
+            name = f"{8 * fewer:g}-bit weights"
+            options.append(self._option(name, self.best_within(rounded)))
         smaller = self._smaller()
         if smaller is not None:
-            models["smaller, longer"] = smaller
-        options = [self._option(name, model) for name, model in _differing(models, self.advised)]
+            options.append(self._option("smaller, longer", smaller))
         if lifetime is not None and lifetime.saves > 0:
             options.append(lifetime.option)
         return tuple(options)
@@ -105,37 +122,23 @@ class Adviser:
             return None
         return replace(model, shape=shape, tokens=self.limits.flops / shape.flops_per_token)
 
-    def _limits(self, budget: str) -> list[Limit]:
+    def _limits(self, budget: str) -> Iterator[Limit]:
         """Every limit that was given, and what it costs."""
-        limits, deployment = self.limits, self.limits.deployment
-        doubled = self.best_within(replace(limits, flops=2 * limits.flops))
-        found = [Limit("compute", budget, True, self._gain(doubled))]
+        limits, freed = self.limits, self._freed
+        doubled = self.best_within(replace(limits, flops=2.0 * limits.flops))
+        yield Limit("compute", budget, True, self._gain(doubled))
+        allowed = {}
         if limits.unique is not None:
-            said = f"{format_count(limits.unique)} unique tokens"
-            repeats = self.advised.model.tokens > limits.unique
-            gain = self._gain(self.best_within(limits.without_text)) if repeats else None
-            found.append(Limit("text", f"{said}, {_epochs(self.advised)}", repeats, gain))
-        if deployment is not None:
-            found += self._of_serving(deployment)
-        return found
-
-    def _of_serving(self, deployment: Deployment) -> Iterator[Limit]:
-        """The limits of serving that were given. One binds if the best size and the advised one are
-        beyond what it allows."""
-        count, advised = self.advised.model.count, self.advised.model.params
-        best = float(self.judge.surface.best(self.limits.flops)[0])
-        for name, only, without in (
-            ("memory", deployment.without_speed, deployment.without_memory),
-            ("speed", deployment.without_memory, deployment.without_speed),
-        ):
-            if without == deployment:
-                continue
-            most = float(getattr(largest_served(only, self.setting), count))
-            gain = None
-            if most < best and most <= advised:
-                gain = self._gain(self.best_within(replace(self.limits, deployment=without)))
-            allowed = f"{_allowed(name, only)}, N up to {format_count(most)}"
-            yield Limit(name, allowed, gain is not None, gain)
+            allowed["text"] = (
+                f"{format_count(limits.unique)} unique tokens, {_epochs(self.advised)}"
+            )
+        if limits.deployment is not None:
+            for name, (only, _) in limits.deployment.each_limit.items():
+                most = getattr(largest_served(only, self.setting), self.advised.model.count)
+                allowed[name] = f"{_allowed(name, only)}, N up to {format_count(most)}"
+        for name, said in allowed.items():
+            gain = self._gain(freed[name]) if name in freed else None
+            yield Limit(name, said, name in freed, gain)
 
     def _gain(self, model: Model) -> Estimate:
         """How much lower the loss of a model is than the advised one's."""

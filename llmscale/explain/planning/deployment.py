@@ -150,14 +150,17 @@ class Deployment:
         return self.fits(shape) and self.is_fast(shape)
 
     @property
-    def without_memory(self) -> "Deployment":
-        """The same with all the memory that a model takes."""
-        return replace(self, server=replace(self.server, memory_bytes=None))
-
-    @property
-    def without_speed(self) -> "Deployment":
-        """The same at any speed."""
-        return replace(self, tokens_per_second=None)
+    def each_limit(self) -> "dict[str, tuple[Deployment, Deployment]]":
+        """Of memory and of speed, as far as they are limited: the same with only this limit, and
+        without it."""
+        any_memory = replace(self, server=replace(self.server, memory_bytes=None))
+        any_speed = replace(self, tokens_per_second=None)
+        found = {}
+        if any_memory != self:
+            found["memory"] = (any_speed, any_memory)
+        if any_speed != self:
+            found["speed"] = (any_memory, any_speed)
+        return found
 
     def with_bytes(self, bytes_per_weight: float) -> "Deployment":
         """The same with so many bytes a weight."""

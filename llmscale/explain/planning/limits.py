@@ -24,10 +24,6 @@ class Limits:
     deployment: Deployment | None = None
 
     @property
-    def without_serving(self) -> "Limits":
-        return replace(self, deployment=None)
-
-    @property
     def without_text(self) -> "Limits":
         return replace(self, unique=None)
 

@@ -1,0 +1,101 @@
+"""`llmscale advise`: what it prints, and how it refuses what it cannot answer."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+import llmscale
+from llmscale.commands import app
+from llmscale.explain.fit.published import published_fit
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "advising.md"
+ASKED = ("--flops", "1e22")
+
+
+def run(*words: Any, width: int = 80) -> Result:
+    return CliRunner().invoke(app, ["advise", *map(str, words)], env={"COLUMNS": str(width)})
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e9, 5), [1e9, 1e10, 1e11]))
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    loss = 1.8 + 420 / N**0.36 + 2100 / D**0.37
+    pd.DataFrame({"params": N, "tokens": D, "loss": loss}).to_csv(path, index=False)
+    return path
+
+
+def test_the_page_shows_what_the_command_prints() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    asked, shown = re.findall(
+        r"```sh\nllmscale advise (--published [^\n]*)\n```\n\n```text\n(.*?)```", page, re.DOTALL
+    )[0]
+    printed = run(*shlex.split(asked)).stdout
+    assert shown.split() == printed.split()
+    rows = [line for line in printed.splitlines() if re.search(r"x\d+x.* GB ", line)]
+    assert len(rows) > 5
+    assert all(len(line) <= 80 for line in rows)
+
+
+def test_json_is_what_the_library_returns() -> None:
+    limits = {"serve_on": "l4", "streams": 4, "tokens_per_second": 30.0}
+    words = ("--serve-on", "l4", "--streams", 4, "--tokens-per-second", 30, "--json")
+    result = run("--published", *ASKED, *words)
+    advice = llmscale.advise(published_fit(), flops=1e22, **limits)
+    payload = json.loads(result.stdout)
+    assert payload["advised"]["shape"] == advice.advised.model.shape.name
+    assert payload["advised"]["loss"] == advice.advised.choice.loss.value
+    assert payload["advised"]["interval"] == [None, None]
+    assert payload["advised"]["served"]["tokens_per_second"] >= 30
+    assert [one["name"] for one in payload["limits"] if one["binds"]] == ["compute", "speed"]
+    assert "published-law" in result.stderr
+    assert str(advice).startswith(advice.verdict)
+    assert advice.advised.model.shape.name in advice._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no budget is given"),
+        ((*ASKED, "--gpu-hours", 10, "--gpu", "h100"), "which are 2 budgets"),
+        (("--gpu-hours", 10), "the kind of GPU is not known"),
+        (("--flops", -1), "not above zero"),
+        ((*ASKED, "--task", "mmlu"), "has no column 'mmlu'"),
+        ((*ASKED, "--task-law", "task-error"), "no task is named"),
+        ((*ASKED, "--serve-memory", "1MB"), "no model fits: the smallest, 2x16x1"),
+        ((*ASKED, "--serve-memory", "24Gb"), "'24Gb' is no number of bytes"),
+        ((*ASKED, "--serve-memory", "-1GB"), "'-1GB' is no number of bytes"),
+        ((*ASKED, "--serve-on", "l4", "--tokens-per-second", 1e8), "no model is fast enough"),
+        ((*ASKED, "--serve-on", "l5"), "there is no GPU 'l5'"),
+        ((*ASKED, "--streams", 2), "nothing is said of what the model is served on"),
+        ((*ASKED, "--serve-memory", "1GB", "--tokens-per-second", 9), "follows from the bandwidth"),
+        ((*ASKED, "--serve-on", "l4", "--bytes-per-weight", 0), "out of range"),
+        ((*ASKED, "--unique-tokens", "none"), "is not a number"),
+        ((*ASKED, "--published"), "--published asks for a law that others published"),
+        (("--flops", "1e36"), "no built-in shape is near the best size"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_a_sentence(
+    table: Path, words: tuple[Any, ...], said: str
+) -> None:
+    result = run(table, *words, "--law", "chinchilla", "--bootstrap", 0)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+
+
+def test_a_published_law_has_no_runs_to_judge_by() -> None:
+    asked = {"task": ("--task", "mmlu"), "curve": ("--from-curve", "log.csv")}
+    task = CliRunner().invoke(app, ["predict", "--published", "-C", "1e22", *asked["task"]])
+    assert "<Besiroglu et al. 2024> holds no scores of runs" in task.stderr
+    curve = CliRunner().invoke(app, ["predict", "--published", *asked["curve"]])
+    assert "--from-curve is judged by finished runs" in curve.stderr
+    assert {task.exit_code, curve.exit_code} == {2}
