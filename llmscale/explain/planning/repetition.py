@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.planning.choice import Judge
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import MOST
@@ -52,13 +52,12 @@ def repetition_of(judge: Judge, flops: float, within: float) -> Repetition:
     """What the unique tokens of a judge do to a budget."""
     unique, surface = judge.unique, judge.surface
     assert unique is not None
-    asked = (judge.fit, unique, judge.level)
-    least = estimated(*asked, lambda one: one.lowest_loss(_ENDLESS))
+    least = judge.estimate(lambda one: one.lowest_loss(_ENDLESS))
     enough = _enough_flops(surface, least.value, within)
     return Repetition(
         unique=unique,
         epochs=float(surface.best(flops)[1]) / unique,
-        costs=estimated(*asked, lambda one: _costs(one, flops)),
+        costs=judge.estimate(lambda one: _costs(one, flops)),
         least_loss=least,
         enough_flops=enough,
         enough_epochs=float(surface.best(enough)[1]) / unique,
