@@ -30,8 +30,8 @@ from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.laws import LAWS
 from llmscale.explain.planning.budget import Budget
-from llmscale.explain.planning.choice import Judge
 from llmscale.explain.planning.inverse import flops_for_loss
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.make import Wanted, make_plan
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import IN_TWO, OF_TEXT, UNIQUE

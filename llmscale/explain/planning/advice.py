@@ -9,9 +9,10 @@ from llmscale.explain import digits, html
 from llmscale.explain.fit.two_steps import TwoSteps
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import advice_said as said
-from llmscale.explain.planning.choice import Choice, Judge
+from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.deployment import Served
 from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Model
 from llmscale.explain.planning.real_shape import Setting
 from llmscale.notes import with_codes

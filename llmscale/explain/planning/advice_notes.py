@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
-from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting
 from llmscale.explain.planning.repetition import published_note
 from llmscale.explain.planning.surface import R_D_STAR

@@ -13,11 +13,12 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning.advice import Advice, Lifetime, Limit, Option
 from llmscale.explain.planning.advice_notes import advice_notes
-from llmscale.explain.planning.choice import Judge, Run
+from llmscale.explain.planning.choice import Run
 from llmscale.explain.planning.deployment import Deployment
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Limits, Model, best_within, largest_served
-from llmscale.explain.planning.real_shape import Setting, nearest_shape
+from llmscale.explain.planning.real_shape import Setting, shape_near
 from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import format_count, format_memory
 from llmscale.runs.shape import ladder
@@ -50,12 +51,20 @@ class Adviser:
 
     def best_within(self, limits: Limits) -> Model:
         """The model of the lowest loss within limits."""
-        return best_within(self.judge, limits, self.setting)
+        return best_within(self._judge_on(limits.unique), limits, self.setting)
+
+    def _judge_on(self, unique: float | None) -> Judge:
+        """The judge of runs on so much text."""
+        return self.judge if unique == self.judge.unique else self._on_new_text
+
+    @cached_property
+    def _on_new_text(self) -> Judge:
+        return replace(self.judge, unique=None)
 
     @cached_property
     def forecast(self) -> Forecast:
         """That of the advised model, on as much text as there is."""
-        return self._forecast(self.judge, self.advised.model)
+        return self._forecast(self.advised.model)
 
     def advice(self, best: Forecast, budget: str) -> Advice:
         """All of it; `best` is the forecast of the compute-optimal run, and `budget` how the
@@ -117,7 +126,7 @@ class Adviser:
     def _smaller(self) -> Model | None:
         """Half the size on what the compute pays for; None if no shape is near."""
         model = self.advised.model
-        shape = nearest_shape(model.count, 0.5 * model.params, self.setting)
+        shape = shape_near(model.count, 0.5 * model.params, self.setting)
         if shape is None:
             return None
         return replace(model, shape=shape, tokens=self.limits.flops / shape.flops_per_token)
@@ -148,38 +157,38 @@ class Adviser:
     def _above(self, model: Model) -> Estimate:
         """How much higher the loss of a model is than the advised one's, by the law and by its
         refits."""
-        advised, unique = self.advised.model, model.limits.unique
+        advised, other = self.advised.model, self._judge_on(model.limits.unique)
 
         def difference(surface: LossSurface) -> Any:
-            own = surface if unique == surface.unique else replace(surface, unique=unique)
-            return own.loss(model.params, model.tokens) - surface.loss(
-                advised.params, advised.tokens
-            )
+            own = other.surface if surface is self.judge.surface else other.refits
+            least = surface.loss(advised.params, advised.tokens)
+            return own.loss(model.params, model.tokens) - least
 
-        return estimated(self.judge.fit, self.limits.unique, self.judge.level, difference)
+        return self.judge.estimate(difference)
 
     def _option(self, name: str, model: Model) -> Option:
         """A model with all that is to be said of it."""
-        judge = replace(self.judge, unique=model.limits.unique)
         run = Run(name, model.params, model.tokens, model.flops)
         deployment = model.limits.deployment or self.limits.deployment
         return Option(
             name=name,
             model=model,
-            choice=judge.choices([run])[0],
+            choice=self._judge_on(model.limits.unique).choices([run])[0],
             above=None if name == "advised" else self._above(model),
-            score=self._score(judge, model),
+            score=self._score(model),
             served=deployment and deployment.served(model.shape),
         )
 
-    def _score(self, judge: Judge, model: Model) -> Estimate | None:
+    def _score(self, model: Model) -> Estimate | None:
         """The score of the task."""
         if self.steps is None:
             return None
-        told = self.steps.after(self._forecast(judge, model))
+        told = self.steps.after(self._forecast(model))
         return Estimate(float(told.score), float(told.low), float(told.high))
 
-    def _forecast(self, judge: Judge, model: Model) -> Forecast:
+    def _forecast(self, model: Model) -> Forecast:
+        """What is known of its loss."""
+        judge = self._judge_on(model.limits.unique)
         asked = judge.surface.inputs(model.params, model.tokens)
         return forecast_at(judge.fit, level=judge.level, check=judge.check, **asked)
 

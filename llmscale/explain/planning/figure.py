@@ -111,7 +111,14 @@ def _cost_axis(ax: Axes, plan: "TrainingPlan") -> None:
     label = f"GPU hours of {hardware.gpu.name}"
     if hardware.price_per_hour:
         label = f"Money, {hardware.price_per_hour:g} an hour of {hardware.gpu.name}"
-    top = ax.secondary_xaxis("top", functions=(lambda C: C * per_flop, lambda x: x / per_flop))
+
+    def spent(C: Any) -> Any:
+        return C * per_flop
+
+    def compute(cost: Any) -> Any:
+        return cost / per_flop
+
+    top = ax.secondary_xaxis("top", functions=(spent, compute))
     low, high = ax.get_xlim()
     log_count_axis(top.xaxis, (low * per_flop, high * per_flop))
     top.set_xlabel(literal(label))

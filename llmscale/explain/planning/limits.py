@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmscale.errors import InputError
-from llmscale.explain.planning.choice import Judge
 from llmscale.explain.planning.deployment import Deployment, largest
-from llmscale.explain.planning.real_shape import Setting, nearest_shape
+from llmscale.explain.planning.judge import Judge
+from llmscale.explain.planning.real_shape import Setting, shape_near
 from llmscale.quantity import format_count, format_memory
 from llmscale.runs.shape import Shape, ladder
 
@@ -56,14 +56,14 @@ class Model:
 
 
 def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
-    """The model of the lowest loss within limits: the shape nearest to the best size of the compute
+    """The model of the lowest loss within limits, by a judge of as much text: the shape nearest to the best size of the compute
     and text, or the largest that can be served if that one cannot. Raises InputError if none can.
 
     The loss along a budget is a valley: left of its lowest point larger is better."""
     flops, deployment = limits.flops, limits.deployment
     count = judge.fit.origin.count
-    params = float(replace(judge, unique=limits.unique).surface.best(flops)[0])
-    shape = nearest_shape(count, params, setting)
+    params = float(judge.surface.best(flops)[0])
+    shape = shape_near(count, params, setting)
     most = None if deployment is None else largest_served(deployment, setting)
     if most is not None and (shape is None or getattr(most, count) < getattr(shape, count)):
         # Of a best size that no shape is near the largest that can be served may be too large, too.

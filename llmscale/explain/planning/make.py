@@ -9,8 +9,9 @@ from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning.basin import SMALLER, Basin, basin_of, smaller_models
 from llmscale.explain.planning.budget import Budget
-from llmscale.explain.planning.choice import Choice, Judge, Run
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.choice import Choice, Run
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting, real_shape
 from llmscale.explain.planning.repetition import published_note, repetition_of
 from llmscale.explain.planning.serving import Serving, serving_of
@@ -85,9 +86,7 @@ def _sizes(judge: Judge, flops: float, optimum: Optimum | None) -> tuple[Estimat
     those of `predict` are."""
     if optimum is not None and (judge.unique is None or optimum.tokens <= judge.unique):
         return _of(optimum, "params"), _of(optimum, "tokens")
-    asked = (judge.fit, judge.unique, judge.level)
-    params = estimated(*asked, lambda surface: surface.best(flops)[0])
-    tokens = estimated(*asked, lambda surface: surface.best(flops)[1])
+    params, tokens = judge.estimates(lambda surface: surface.best(flops))
     return widened(params, optimum, "params"), widened(tokens, optimum, "tokens")
 
 

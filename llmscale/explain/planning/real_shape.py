@@ -1,14 +1,15 @@
 """The nearest model that can be built: a shape of the ladder, by the count that the law's N is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.planning.choice import Choice, Judge, Run
-from llmscale.runs.shape import ARCHITECTURES, LARGEST, Shape, ladder
+from llmscale.explain.planning.choice import Choice, Run
+from llmscale.explain.planning.judge import Judge
+from llmscale.runs.shape import ARCHITECTURES, Shape, nearest_shape
 
 USUAL_VOCABULARY, USUAL_CONTEXT = 32_000, 2048
 """Of language models of the usual sizes; those of a sweep of one's own are read in its table."""
@@ -66,17 +67,11 @@ def setting_of(fit: Fit, arch: str | None, vocab_size: int | None, context: int 
     )
 
 
-def nearest_shape(count: str, params: float, setting: Setting) -> Shape | None:
+def shape_near(count: str, params: float, setting: Setting) -> Shape | None:
     """The shape of the ladder whose `count` is nearest; None if none is near."""
-    if params > LARGEST:
-        return None
-    shapes = ladder(vocab_size=setting.vocab_size, context=setting.context, arch=setting.arch)
-
-    def distance(shape: Shape) -> float:
-        return abs(math.log(getattr(shape, count) / params))
-
-    nearest = min(shapes, key=distance)
-    return nearest if distance(nearest) <= _FAR else None
+    shape = nearest_shape(params, count=count, **asdict(setting))
+    is_far = abs(math.log(getattr(shape, count) / params)) > _FAR
+    return None if is_far else shape
 
 
 def real_shape(
@@ -85,7 +80,7 @@ def real_shape(
     """The nearest shape to N, on the tokens that the budget pays for, or that reach a loss; None if
     no shape is near, or none reaches it."""
     count = judge.fit.origin.count
-    shape = nearest_shape(count, params, setting)
+    shape = shape_near(count, params, setting)
     if shape is None:
         return None
     own = float(getattr(shape, count))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import Note
-from llmscale.explain.planning.choice import Judge
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR, LossSurface
 from llmscale.notes.predicting import REPETITION_PUBLISHED
@@ -63,13 +63,12 @@ def repetition_of(judge: Judge, flops: float, within: float) -> Repetition:
     """What the unique tokens of a judge do to a budget."""
     unique, surface = judge.unique, judge.surface
     assert unique is not None
-    asked = (judge.fit, unique, judge.level)
-    least = estimated(*asked, lambda one: one.lowest_loss(_ENDLESS))
+    least = judge.estimate(lambda one: one.lowest_loss(_ENDLESS))
     enough = _enough_flops(surface, least.value, within)
     return Repetition(
         unique=unique,
         epochs=float(surface.best(flops)[1]) / unique,
-        costs=estimated(*asked, lambda one: _costs(one, flops)),
+        costs=judge.estimate(lambda one: _costs(one, flops)),
         least_loss=least,
         enough_flops=enough,
         enough_epochs=float(surface.best(enough)[1]) / unique,

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.planning.choice import Judge
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import lowest
 from llmscale.explain.planning.surface import LossSurface
 
@@ -23,8 +23,8 @@ class Serving:
     2024, eq. 3), D_inference being `served`: prompts and answers alike.
 
     `in_budget` are N and D of the lowest loss if the budget of the plan has to pay for serving,
-    too; None if it cannot. `lifetime_flops` are those of training and serving, and `saved` the share of what the
-    compute-optimal run takes for both that they save."""
+    too; None if it cannot. `lifetime_flops` are those of training and serving, and `saved` the
+    share of what the compute-optimal run takes for both that they save."""
 
     served: float
     params: Estimate
@@ -47,10 +47,7 @@ class Serving:
 
 def serving_of(judge: Judge, flops: float, served: float) -> Serving:
     """The run of least lifetime FLOPs that reaches the loss of the best run of a budget."""
-    asked = (judge.fit, judge.unique, judge.level)
-    params = estimated(*asked, lambda surface: _cheapest(surface, flops, served)[0])
-    tokens = estimated(*asked, lambda surface: _cheapest(surface, flops, served)[1])
-    saved = estimated(*asked, lambda surface: _saved(surface, flops, served))
+    params, tokens, saved = judge.estimates(lambda surface: _cheapest(surface, flops, served))
     total = lifetime_flops(params.value, tokens.value, served)
     return Serving(served, params, tokens, total, saved, _in_budget(judge.surface, flops, served))
 
@@ -60,8 +57,9 @@ def lifetime_flops(N: Any, D: Any, served: float) -> Any:
     return N * (6.0 * D + 2.0 * served)
 
 
-def _cheapest(surface: LossSurface, flops: float, served: float) -> tuple[Any, Any]:
-    """N and D of the least lifetime FLOPs at the lowest loss of a budget."""
+def _cheapest(surface: LossSurface, flops: float, served: float) -> tuple[Any, Any, Any]:
+    """N and D of the least lifetime FLOPs at the lowest loss of a budget, and the share of those of
+    the best run that they save."""
     N, D = surface.best(flops)
     loss = surface.loss(N, D)
 
@@ -77,12 +75,9 @@ def _cheapest(surface: LossSurface, flops: float, served: float) -> tuple[Any, A
 
     shape = np.shape(np.atleast_2d(N))
     share = np.exp(lowest(total, np.full(shape, np.log(_LEAST_SHARE)), np.zeros(shape)))
-    return share * N, tokens(share)
-
-
-def _saved(surface: LossSurface, flops: float, served: float) -> Any:
-    best = lifetime_flops(*surface.best(flops), served)
-    return 1.0 - lifetime_flops(*_cheapest(surface, flops, served), served) / best
+    need = tokens(share)
+    spent = lifetime_flops(share * N, need, served) / lifetime_flops(N, D, served)
+    return share * N, need, 1.0 - spent
 
 
 def _in_budget(surface: LossSurface, flops: float, served: float) -> tuple[float, float] | None:

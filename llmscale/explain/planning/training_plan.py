@@ -12,14 +12,16 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import said
 from llmscale.explain.planning.basin import Basin, Smaller
 from llmscale.explain.planning.budget import Budget
-from llmscale.explain.planning.choice import Choice, Judge
+from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.cost import Cost, Hardware
 from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import RealShape, Setting
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import Serving
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
+from llmscale.runs.json_values import plain
 
 _INCHES = 7.0
 """Both columns of a paper."""
@@ -111,7 +113,7 @@ class TrainingPlan:
 
     def to_json(self) -> dict[str, Any]:
         """What `plan --json` prints."""
-        return {
+        payload = {
             "budget": self.budget.to_json(),
             "flops": self.flops,
             "params": self.params.to_json(),
@@ -132,6 +134,7 @@ class TrainingPlan:
             "forecast": self.forecast.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
+        return dict(plain(payload))
 
     def __repr__(self) -> str:
         return first_lines(str(self))
