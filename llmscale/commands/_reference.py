@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
-from llmscale.explain.api.plan_settings import PlanSpec
+from llmscale.explain.api.advise_settings import AdviseSpec
+from llmscale.explain.api.plan_settings import BudgetSpec, PlanSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.hardware import Hardware
@@ -59,7 +60,9 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `mixture` only", MixtureSpec),
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
+    ("Of `plan` and `advise`", BudgetSpec),
     ("Of `plan` only", PlanSpec),
+    ("Of `advise` only", AdviseSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`
@@ -97,10 +100,14 @@ def reference() -> str:
 
 
 def _sections(kinds: Sequence[tuple[str, type]]) -> Iterator[str]:
-    """A section for each dataclass."""
+    """A section for each dataclass, without what it has of another one."""
+    known = [kind for _, kind in kinds]
     for heading, kind in kinds:
         yield f"### {heading}\n"
-        yield from (_entry(one) for one in settings_of(kind) if one.table is None)
+        bases = [base for base in kind.__mro__[1:] if base in known]
+        inherited = {one.name for base in bases for one in settings_of(base)}
+        own = (one for one in settings_of(kind) if one.name not in inherited)
+        yield from (_entry(one) for one in own if one.table is None)
 
 
 def _tables(kind: type, name: str, of: str = "") -> Iterator[str]:

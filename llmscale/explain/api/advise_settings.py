@@ -45,7 +45,7 @@ class AdviseSpec(BudgetSpec):
     )
     serve_memory: Any = setting(
         None,
-        help="Its memory, or that of several together.",
+        help="Its memory, or that of several GPUs together.",
         usual="that of --serve-on",
         group=SERVE,
         parse=str,
@@ -53,21 +53,25 @@ class AdviseSpec(BudgetSpec):
     )
     serve_bandwidth: Any = setting(
         None,
-        help="Bytes a second that it reads from there.",
-        usual="those of --serve-on",
+        help="The bandwidth of that memory.",
+        usual="that of --serve-on",
         group=SERVE,
         parse=str,
         metavar="300GB/s",
     )
     tokens_per_second: float | None = setting(
         None,
-        help="How many each sequence has to get.",
+        help="Tokens a second that each sequence has to get.",
         usual="no limit",
         group=SERVE,
         within=Range(0, 1e9, above=True),
     )
     streams: int | None = setting(
-        None, help="Sequences at a time.", usual="1", group=SERVE, within=Range(1, 1e7)
+        None,
+        help="Sequences that are written at a time.",
+        usual="1",
+        group=SERVE,
+        within=Range(1, 1e7),
     )
     serve_context: int | None = setting(
         None,
@@ -77,11 +81,15 @@ class AdviseSpec(BudgetSpec):
         within=Range(1, 1e9),
     )
     bytes_per_weight: float | None = setting(
-        None, help="2, or fewer if rounded.", usual="2", group=SERVE, within=Range(0.125, 8)
+        None,
+        help="Bytes of a weight: fewer than 2 if they are rounded.",
+        usual="2",
+        group=SERVE,
+        within=Range(0.125, 8),
     )
     bytes_per_kv: float | None = setting(
         None,
-        help="Of each value of the cache of keys and values.",
+        help="Bytes of a value in the cache of keys and values.",
         usual="2",
         group=SERVE,
         within=Range(0.125, 8),

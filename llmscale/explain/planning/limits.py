@@ -56,8 +56,9 @@ class Model:
 
 
 def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
-    """The model of the lowest loss within limits, by a judge of as much text: the shape nearest to the best size of the compute
-    and text, or the largest that can be served if that one cannot. Raises InputError if none can.
+    """The model of the lowest loss within limits, by a judge of runs on as much text: the shape
+    nearest to the best size, or the largest that can be served if that one cannot. Raises
+    InputError if none can.
 
     The loss along a budget is a valley: left of its lowest point larger is better."""
     flops, deployment = limits.flops, limits.deployment
@@ -65,9 +66,9 @@ def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
     params = float(judge.surface.best(flops)[0])
     shape = shape_near(count, params, setting)
     most = None if deployment is None else largest_served(deployment, setting)
-    if most is not None and (shape is None or getattr(most, count) < getattr(shape, count)):
-        # Of a best size that no shape is near the largest that can be served may be too large, too.
-        shape = most if getattr(most, count) < params else shape
+    wanted = params if shape is None else getattr(shape, count)
+    if most is not None and getattr(most, count) < wanted:
+        shape = most
     if shape is None:
         raise InputError(
             f"no built-in shape is near the best size, {format_count(params)} ({setting})",
