@@ -45,7 +45,7 @@ def test_the_page_shows_what_the_command_prints() -> None:
 
 
 def test_json_is_what_the_library_returns() -> None:
-    limits = {"serve_on": "l4", "streams": 4, "tokens_per_second": 30.0}
+    limits: dict[str, Any] = {"serve_on": "l4", "streams": 4, "tokens_per_second": 30.0}
     words = ("--serve-on", "l4", "--streams", 4, "--tokens-per-second", 30, "--json")
     result = run("--published", *ASKED, *words)
     advice = llmscale.advise(published_fit(), flops=1e22, **limits)

@@ -129,8 +129,8 @@ def _server(spec: AdviseSpec) -> Server | None:
             )
         return None
     given = {name: getattr(spec, name) for name in _OF_SERVER if getattr(spec, name) is not None}
-    memory = _bytes("--serve-memory", spec.serve_memory)
-    bandwidth = _bytes("--serve-bandwidth", spec.serve_bandwidth, per_second=True)
+    memory = _bytes("serve_memory", spec.serve_memory)
+    bandwidth = _bytes("serve_bandwidth", spec.serve_bandwidth, per_second=True)
     if spec.serve_on is None:
         server = Server("the server", memory, bandwidth, **given)
     else:
@@ -162,5 +162,5 @@ def _bytes(name: str, value: Any, *, per_second: bool = False) -> float | None:
         return None
     if not isinstance(value, str):
         return amount_asked(name, value)
-    text = value.strip()
-    return parse_bytes(text.removesuffix("/s") if per_second else text, name)
+    text = value.strip().removesuffix("/s" if per_second else "")
+    return parse_bytes(text, f"--{name.replace('_', '-')}")

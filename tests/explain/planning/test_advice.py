@@ -16,7 +16,7 @@ from llmscale.runs.shape import Shape, ladder
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.37)
 LLAMA_2_7B = Shape(32, 4096, 32, 11008, 32000, 4096)
 A100 = Server("A100", 80e9, 2039e9, 312e12)
-SETTING = {"vocab_size": 32_000, "context": 2048}
+SETTING: dict[str, Any] = {"vocab_size": 32_000, "context": 2048}
 
 
 @cache
@@ -119,7 +119,7 @@ def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:
 
 def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
     advice, calm = advised(unique_tokens="4B"), advised(unique_tokens="1T")
-    plan = llmscale.plan(fitted(), flops=1e21, unique_tokens="4B", **SETTING)
+    plan: Any = llmscale.plan(fitted(), flops=1e21, unique_tokens="4B", **SETTING)
     assert advice.advised.choice.loss == plan.shape.choice.loss
     (text,) = (one for one in advice.limits if one.name == "text")
     assert text.binds
@@ -141,7 +141,7 @@ def test_the_score_of_a_task_is_forecast_for_every_model() -> None:
 
 def test_a_life_of_serving_takes_fewer_flops_at_an_equal_loss() -> None:
     advice = advised(inference_tokens="1T")
-    plan = llmscale.plan(fitted(), flops=1e21, inference_tokens="1T", **SETTING)
+    plan: Any = llmscale.plan(fitted(), flops=1e21, inference_tokens="1T", **SETTING)
     life, law = advice.lifetime, fitted().law
     other, own = life.option.model, advice.advised.model
     assert law.loss(other.params, other.tokens) == pytest.approx(law.loss(own.params, own.tokens))
