@@ -25,6 +25,9 @@ class Estimate:
     def has_interval(self) -> bool:
         return not math.isnan(self.low)
 
+    def __str__(self) -> str:
+        return self.written(lambda value: f"{value:.4g}")
+
     def to_json(self) -> dict[str, Any]:
         """The value and its interval; null for what is not finite."""
         return {"value": self.value, "interval": [self.low, self.high]}

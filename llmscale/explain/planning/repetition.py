@@ -16,6 +16,8 @@ from llmscale.quantity import MOST
 
 _ENDLESS = float(MOST) / 100.0
 """FLOPs beyond which nothing is left to gain of any text."""
+_ROUNDING = 1e-9
+"""Of a loss: text that is enough costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def repetition_of(judge: Judge, flops: float, within: float) -> Repetition:
 
 def _costs(surface: LossSurface, flops: float) -> Any:
     on_new_text = LossSurface(surface.law).lowest_loss(flops)
-    # The best of a limited budget cannot be better: what is below is rounding.
-    return np.maximum(surface.lowest_loss(flops) - on_new_text, 0.0)
+    cost = surface.lowest_loss(flops) - on_new_text
+    return np.where(cost > _ROUNDING * np.abs(on_new_text), cost, 0.0)
 
 
 def _enough_flops(surface: LossSurface, least: float, within: float) -> float:

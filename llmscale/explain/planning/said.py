@@ -69,10 +69,10 @@ def amount(value: float) -> str:
 
 def energy(kwh: float) -> str:
     """`29.4 MWh`."""
-    for unit, size in (("GWh", 1e6), ("MWh", 1e3)):
+    for unit, size in (("GWh", 1e6), ("MWh", 1e3), ("kWh", 1.0)):
         if kwh >= size:
             return f"{kwh / size:.3g} {unit}"
-    return f"{kwh:.3g} kWh"
+    return f"{1e3 * kwh:.3g} Wh"
 
 
 def _budget(plan: "TrainingPlan") -> str:

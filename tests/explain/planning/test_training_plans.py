@@ -145,6 +145,10 @@ def test_serving_gives_the_published_examples(
     assert both == pytest.approx(flops, rel=0.01)
     N, D = serving.params.value, serving.tokens.value
     assert HOFFMANN.loss(N, D) == pytest.approx(plan.loss.value, rel=1e-6)
+    if served == "2T":
+        page = (Path(__file__).parents[3] / "docs" / "planning.md").read_text(encoding="utf-8")
+        said = f"a {N / 1e9:.0f}B model takes {serving.saved.value:.0%} fewer FLOPs than the 13B"
+        assert said in " ".join(page.split())
 
 
 def test_serving_out_of_the_budget_spends_all_of_it_and_no_neighbour_is_better(
@@ -248,6 +252,21 @@ def test_the_nearest_shape_is_counted_as_the_law_counts_and_keeps_to_the_budget(
     assert real.shape.context == 1024
     assert real.choice.loss.value > plan.loss.value
     assert llmscale.plan(runs(), flops=1e30, law="chinchilla", bootstrap=0).shape is None
+
+
+def test_a_gpu_of_ones_own_is_planned_with(exact: llmscale.Fit, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class MyGPU:\n"
+        "    name, source = 'Mine', 'its data sheet'\n"
+        "    peak_flops, memory_bytes, memory_bytes_per_second = 1e15, 80e9, 2e12\n"
+        "    power_watts = 500\n"
+    )
+    plan = llmscale.plan(exact, gpu_hours=100, gpu=f"{tmp_path}/mine.py:MyGPU")
+    assert plan.flops == pytest.approx(100 * 3600 * 1e15 * 0.35)
+    assert plan.hardware is not None
+    assert "assumed" in plan.hardware.mfu_source
+    assert plan.cost is not None
+    assert plan.cost.kwh == pytest.approx(50)
 
 
 def test_a_law_that_does_not_hold_far_from_the_best_says_so() -> None:
