@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from llmscale.errors import InputError
+from llmscale.explain.api.advise_settings import AdviseSpec
 from llmscale.explain.api.fitted import Asked, read_for
 from llmscale.explain.api.read import laws_of
 from llmscale.explain.api.settings import PredictSpec
@@ -12,7 +13,7 @@ from llmscale.explain.fit.task_score import Score, score_of
 from llmscale.explain.table import parse_columns
 
 
-def task_asked(asked: Asked, spec: PredictSpec) -> tuple[Asked, Score]:
+def task_asked(asked: Asked, spec: PredictSpec | AdviseSpec) -> tuple[Asked, Score]:
     """The score that is asked for, and the same with the table read, of whose loss the first step
     is. Raises InputError for what is no score, before anything is fitted."""
     assert spec.task is not None
@@ -39,7 +40,7 @@ def task_asked(asked: Asked, spec: PredictSpec) -> tuple[Asked, Score]:
     return replace(asked, source=runs, reading={}), score_of(runs, spec.task, law)
 
 
-def check_no_task(spec: PredictSpec) -> None:
+def check_no_task(spec: PredictSpec | AdviseSpec) -> None:
     """Raise InputError for what is said of a task if none is named."""
     for name, value in (("--task-loss", spec.task_loss), ("--task-law", spec.task_law)):
         if value is not None:

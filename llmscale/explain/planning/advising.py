@@ -176,7 +176,7 @@ class Adviser:
             choice=self._judge_on(model.limits.unique).choices([run])[0],
             above=None if name == "advised" else self._above(model),
             score=self._score(model),
-            served=deployment and deployment.served(model.shape),
+            served=None if deployment is None else deployment.served(model.shape),
         )
 
     def _score(self, model: Model) -> Estimate | None:
