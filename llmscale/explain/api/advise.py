@@ -18,7 +18,7 @@ from llmscale.explain.api.fitted import Asked
 from llmscale.explain.api.plan import forecast_of, judge_of, knowing_text
 from llmscale.explain.api.predict import fit_of
 from llmscale.explain.api.published import source_asked
-from llmscale.explain.api.read import LawName, laws_of
+from llmscale.explain.api.read import LawName, laws_of, read_runs
 from llmscale.explain.api.settings import asked_spec, options_given, reading_given
 from llmscale.explain.api.task import check_no_task, task_asked
 from llmscale.explain.estimation.options import Options
@@ -31,12 +31,14 @@ from llmscale.explain.planning.advising import Adviser
 from llmscale.explain.planning.deployment import Deployment, Load, Server
 from llmscale.explain.planning.limits import Limits
 from llmscale.explain.planning.real_shape import Setting, setting_of
+from llmscale.explain.planning.rounding import rounding_of
 from llmscale.machine.gpus import gpu_named
 from llmscale.quantity import parse_bytes
 from llmscale.settings import shows_keywords
 
 _SERVED_ON = ("serve_on", "serve_memory", "serve_bandwidth")
 _OF_SERVING = (
+    "rounded",
     "tokens_per_second", "streams", "serve_context", "bytes_per_weight", "bytes_per_kv",
     "heads_per_kv", "memory_share", "bandwidth_share",
 )  # fmt: skip
@@ -87,6 +89,9 @@ def advise(
         served=amount_asked("inference_tokens", spec.inference_tokens),
     )
     judge = adviser.judge
+    if spec.rounded is not None:
+        rounding = rounding_of(read_runs(spec.rounded), judge.level)
+        adviser = replace(adviser, rounding=rounding)
     if score is not None:
         options = Options(**{**asked.options, "level": judge.level})
         adviser = replace(adviser, steps=with_score(judge.fit, score, options))

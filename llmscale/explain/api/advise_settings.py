@@ -1,6 +1,7 @@
 """What `llmscale advise` can be told. Light: `--help` reads the declarations."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from llmscale.explain.api.plan_settings import BudgetSpec
@@ -100,6 +101,12 @@ class AdviseSpec(BudgetSpec):
         usual="1, as our shapes have it",
         group=SERVE,
         within=Range(1, 1e4),
+    )
+    rounded: str | Path | None = setting(
+        None,
+        help="What `llmscale quantize` wrote, for what rounding costs.",
+        group=SERVE,
+        metavar="FOLDER",
     )
     memory_share: float | None = setting(
         None,

@@ -15,6 +15,7 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Model
 from llmscale.explain.planning.real_shape import Setting
+from llmscale.explain.planning.rounding import Rounding
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
 
@@ -114,6 +115,8 @@ class Advice:
     lifetime: Lifetime | None = None
     steps: TwoSteps | None = field(default=None, repr=False)
     """Both laws on the way to the score of a task, if one was asked for."""
+    rounding: Rounding | None = None
+    """What rounding weights costs, if a table was named that says so."""
     notes: tuple[Note, ...] = ()
 
     @property
@@ -164,6 +167,7 @@ class Advice:
             "limits": [one.to_json() for one in self.limits],
             "alternatives": [one.to_json() for one in self.alternatives],
             "lifetime": self.lifetime and self.lifetime.to_json(),
+            "rounding": self.rounding and self.rounding.to_json(),
             "task": self.steps and self.steps.task_json(),
             "forecast": self.forecast.to_json(),
             "compute_optimal": self.best.to_json(),

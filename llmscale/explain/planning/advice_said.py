@@ -8,6 +8,7 @@ from llmscale.errors import both
 from llmscale.explain import digits
 from llmscale.explain.planning.deployment import Deployment
 from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.said import cost_said
 from llmscale.quantity import format_count, format_memory
 
@@ -37,6 +38,8 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     deployment = advice.advised.model.limits.deployment
     if deployment is not None:
         yield "serving", _serving(advice.advised, deployment)
+        if advice.rounding is not None:
+            yield "rounding", _rounding(advice.rounding, deployment.load.bytes_per_weight)
     if advice.judge.hardware is not None and advice.advised.choice.cost is not None:
         yield "cost", cost_said(advice.judge.hardware, advice.advised.choice.cost)
     if advice.lifetime is not None:
@@ -123,6 +126,13 @@ def _serving(one: "Option", deployment: Deployment) -> str:
         if server.peak_flops is None:
             parts.append("the time of arithmetic is not counted, as the kind of GPU is not known")
     return "; ".join(parts)
+
+
+def _rounding(rounding: Rounding, bytes_per_weight: float) -> str:
+    """What the bits of the advised model cost, and half as many."""
+    told = [rounding.said(8.0 * bytes_per_weight * times) for times in (1.0, 0.5)]
+    costs = " and ".join(filter(None, told)) or "the bits that are asked for were not measured"
+    return f"{costs}, {rounding}; not in these losses"
 
 
 def _lifetime(advice: "Advice") -> str:

@@ -19,6 +19,7 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Limits, Model, best_within, largest_served
 from llmscale.explain.planning.real_shape import Setting, shape_near
+from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import format_count, format_memory
 from llmscale.runs.shape import ladder
@@ -36,13 +37,15 @@ _LEAST_SHARE, _MOST_SHAPES = 0.01, 64
 @dataclass(frozen=True)
 class Adviser:
     """What advice is made of: a judge, the limits, and what a shape depends on; `served` tokens
-    are served over the model's life, and `steps` lead to the score of a task."""
+    are served over the model's life, `steps` lead to the score of a task, and `rounding` is what
+    that costs."""
 
     judge: Judge
     limits: Limits
     setting: Setting
     served: float | None = None
     steps: TwoSteps | None = None
+    rounding: Rounding | None = None
 
     @cached_property
     def advised(self) -> Option:
@@ -82,6 +85,7 @@ class Adviser:
             budget=budget,
             lifetime=lifetime,
             steps=self.steps,
+            rounding=self.rounding,
             notes=self._notes(best),
         )
 

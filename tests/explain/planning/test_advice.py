@@ -1,6 +1,7 @@
 """Advice within limits: the arithmetic of serving, which model it names, and what it warns of."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,24 @@ def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:
     assert 1.5 < rounded.model.params / advice.advised.model.params < 2.1
     assert rounded.above.value < 0
     assert rounded.served.memory_bytes <= 0.9 * 2e9
+
+
+def test_what_rounding_cost_is_told_of_the_bits_that_are_served(repository: Path) -> None:
+    table = repository / "results" / "quantized"
+    advice = advised(serve_memory="2GB", bytes_per_weight=1, rounded=table)
+    runs = pd.read_parquet(table / "runs.parquet").set_index(["parent", "bits"])["loss"].unstack()
+    for bits in (8, 4):
+        rise = runs[bits] - runs[16]
+        told = advice.rounding.rises[bits]
+        assert told.value == pytest.approx(rise.mean())
+        # Student's t of 12 models at 90%: 1.796.
+        half = 1.796 * rise.std() / len(rise) ** 0.5
+        assert (told.low, told.high) == pytest.approx(
+            (rise.mean() - half, rise.mean() + half), rel=0.01
+        )
+    assert "4 bits cost 0.0099" in dict(advice.said())["rounding"]
+    with pytest.raises(llmscale.InputError, match="it has no column bits"):
+        advised(serve_memory="2GB", rounded=repository / "results" / "flagship")
 
 
 def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
