@@ -11,7 +11,6 @@ from llmscale.explain.api.best_of_budget import best_of, check_told
 from llmscale.explain.api.budget_asked import (
     amount_asked,
     budget_asked,
-    check_one_budget,
     hardware_asked,
 )
 from llmscale.explain.api.fitted import Asked, read_for, tested
@@ -40,6 +39,8 @@ from llmscale.explain.table import RunTable
 from llmscale.settings import shows_keywords
 
 _KNOWS_TEXT = "data-constrained"
+_LEAST_FLOPS = 1e9
+"""Three thousand parameters on fifty thousand tokens: no language model is smaller."""
 _REPEATED = 1.01
 """Passes over the text from which on it is repeated: counts of tokens are rounded."""
 
@@ -87,7 +88,7 @@ def plan(
     keywords |= {"published": published, "output": output, **settings}
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
-    check_one_budget(spec)
+    check_onebudget_asked(spec)
     if spec.output is not None:
         check_place(Path(spec.output))
     asked = Asked(
@@ -101,10 +102,11 @@ def plan(
     if unique is not None:
         asked = knowing_text(asked)
     budget = budget_asked(spec, hardware)
-    if budget is None:
+    if budget is not None:
+        fit, chosen = _fit_at(asked, budget.flops.value)
+    else:
         assert spec.loss is not None
-        budget = _for_loss(asked, unique, spec.loss)
-    fit, chosen = _fit_at(asked, budget.flops.value)
+        budget, fit, chosen = _for_loss(asked, unique, spec.loss)
     judge = replace(judge_of(asked, fit, unique), hardware=hardware)
     forecast, optimum = forecast_of(judge, budget.flops.value)
     wanted = Wanted(
@@ -118,15 +120,14 @@ def plan(
     return replace(made, drawn=made.draw().save(spec.output).path)
 
 
-def _for_loss(asked: Asked, unique: float | None, loss: float) -> Budget:
+def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:
     """The least compute that reaches a loss, by the law that is taken at that compute."""
-    fit, _ = _fit_at(asked, _usual_flops(asked))
-    while True:
-        found = flops_for_loss(judge_of(asked, fit, unique), loss)
-        again, _ = _fit_at(asked, found.value)
-        if again.law.name == fit.law.name:
-            return Budget(found, f"a {fit.metric} of {loss:g}", loss)
-        asked, fit = replace(asked, laws=(again.law.name,)), again
+    fit, chosen = _fit_at(asked, _usual_flops(asked))
+    found = flops_for_loss(judge_of(asked, fit, unique), loss)
+    again, chosen = _fit_at(asked, found.value)
+    if again.law.name != fit.law.name:
+        found = flops_for_loss(judge_of(asked, again, unique), loss)
+    return Budget(found, f"a {again.metric} of {loss:g}", loss), again, chosen
 
 
 def _usual_flops(asked: Asked) -> float:
@@ -175,6 +176,7 @@ def forecast_of(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
     """The forecast of the best run of a budget, as `predict` gives it unless text is repeated; and
     the best run if no text was, None by a law that is one of repeated text."""
     fit, optimum = judge.fit, None
+    _check_worth_training(judge, flops)
     if not judge.surface.knows_text:
         freely = best_of(fit, np.asarray(flops), judge.level)
         optimum = freely.optima[0]
@@ -185,3 +187,14 @@ def forecast_of(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
     check_told(fit, Optimum(flops, params, tokens, float(fit.law.loss(*asked.values()))))
     told = forecast_at(fit, level=judge.level, check=judge.check, **asked)
     return replace(told, at={"flops": flops, "params": params, "tokens": tokens}), optimum
+
+
+def _check_worth_training(judge: Judge, flops: float) -> None:
+    """Raise InputError for a budget that buys next to nothing."""
+    if flops >= _LEAST_FLOPS or not flops >= 6.0:
+        return
+    params, tokens = (float(value) for value in judge.surface.best(flops))
+    raise InputError(
+        f"{flops:.3g} FLOPs train nothing: {params:.3g} parameters on {tokens:.3g} tokens",
+        f"give a budget of {_LEAST_FLOPS:.0e} FLOPs at the least, like --flops 1e21",
+    )

@@ -47,8 +47,8 @@ _LOOKS: dict[str, Look] = {
     "on new text": {"marker": "P", "color": _BLUE, "ms": 5.5},
 }
 _DOTS: Look = {"ls": "", "marker": "o", "ms": 2.2, "mew": 0}
-_OTHER: Look = {"marker": "D", "color": _PURPLE, "ms": 4.5}
-"""Of what is served."""
+_SERVED: Look = {"marker": "D", "color": _PURPLE, "ms": 4.5}
+_SERVED_IN_BUDGET: Look = {**_SERVED, "mfc": "white", "mec": _PURPLE, "mew": 1}
 _TIMES = (0.5, 1.0, 2.0)
 """The compute of the valleys that are drawn."""
 _BESIDE = 1.6
@@ -161,10 +161,10 @@ def _name_valley(ax: Axes, plan: "TrainingPlan", times: float, params: Array, to
     if not len(shown):
         return
     leaves_above = shown[-1] < len(params) - 1
-    offset, side = ((5, -1), "left") if leaves_above else ((-4, -7), "right")
+    offset, side = ((-8, -1), "top") if leaves_above else ((-3, 4), "bottom")
     ax.annotate(
         "C" if times == 1 else f"{times:g} C", (params[shown[-1]], loss[shown[-1]]),
-        xytext=offset, textcoords="offset points", ha=side, va="top", color=MUTED, fontsize=6.5,
+        xytext=offset, textcoords="offset points", ha="right", va=side, color=MUTED, fontsize=6.5,
     )  # fmt: skip
 
 
@@ -175,7 +175,9 @@ def _draw_choices(ax: Axes, plan: "TrainingPlan", x: str) -> None:
 
 
 def _look(one: Choice) -> Look:
-    return _LOOKS.get(one.name, _OTHER)
+    if one.name in _LOOKS:
+        return _LOOKS[one.name]
+    return _SERVED_IN_BUDGET if one.name.endswith("in C") else _SERVED
 
 
 def _legend(plan: "TrainingPlan", one: Choice) -> str:

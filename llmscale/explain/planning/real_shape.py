@@ -8,7 +8,9 @@ import numpy as np
 
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.planning.choice import Choice, Run
+from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.judge import Judge
+from llmscale.runs.gpu_memory import GPUS_A_MACHINE, Layout, plan_layout
 from llmscale.runs.shape import ARCHITECTURES, Shape, nearest_shape
 
 USUAL_VOCABULARY, USUAL_CONTEXT = 32_000, 2048
@@ -37,6 +39,8 @@ class RealShape:
     shape: Shape
     count: str
     choice: Choice
+    layout: Layout | None = None
+    """How it lies on the GPUs, one sequence on each at the least; None if nobody said how many."""
 
     @property
     def attention_share(self) -> float:
@@ -55,6 +59,7 @@ class RealShape:
             "flops_above_6ND": self.attention_share,
             "memory_bytes": shape.memory_bytes(),
             "run": self.choice.to_json(),
+            "layout": self.layout and _layout_json(self.layout),
         }
 
 
@@ -91,7 +96,21 @@ def real_shape(
         if not np.isfinite(tokens):
             return None
     run = Run("nearest shape", own, tokens, tokens * shape.flops_per_token)
-    return RealShape(shape, count, judge.choices([run])[0])
+    return RealShape(shape, count, judge.choices([run])[0], _layout(shape, judge.hardware))
+
+
+def _layout(shape: Shape, hardware: Hardware | None) -> Layout | None:
+    """Over the GPUs that are there, if these fill machines."""
+    gpus = None if hardware is None else hardware.gpus
+    if hardware is None or gpus is None or (gpus > GPUS_A_MACHINE and gpus % GPUS_A_MACHINE):
+        return None
+    return plan_layout(shape, gpus, hardware.gpu, batch_sequences=gpus)
+
+
+def _layout_json(layout: Layout) -> dict[str, Any]:
+    names = ("name", "gpus", "checkpointing", "fits")
+    told = {name: getattr(layout, name) for name in names}
+    return {**told, "bytes_per_gpu": layout.memory.total}
 
 
 def _arch_of(fit: Fit) -> str | None:

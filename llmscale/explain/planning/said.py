@@ -9,7 +9,8 @@ from llmscale.explain.planning.basin import Smaller
 from llmscale.explain.planning.cost import Cost, Hardware
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import Serving
-from llmscale.quantity import format_count, format_seconds
+from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
     from llmscale.explain.planning.training_plan import TrainingPlan
@@ -37,12 +38,17 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
     if plan.hardware is not None and plan.cost is not None:
         yield "cost", cost_said(plan.hardware, plan.cost)
     yield "shape", _shape(plan)
+    if plan.shape is not None and plan.shape.layout is not None:
+        yield "memory", _memory(plan.shape.layout)
     yield "flat", f"{plan.basin}, at equal compute"
     yield "smaller", "; ".join(map(_smaller, plan.smaller))
     if plan.serving is not None:
         yield "serving", _serving(plan.serving, plan.params.value)
     if plan.repetition is not None:
-        yield "text", _repetition(plan.repetition, plan.flops)
+        yield "text", _repetition(plan.repetition)
+    yield "law", plan.law_said
+    if plan.forecast.coverage:
+        yield "coverage", plan.forecast.coverage
 
 
 def cost_said(hardware: Hardware, cost: Cost) -> str:
@@ -95,6 +101,14 @@ def _shape(plan: "TrainingPlan") -> str:
     )
 
 
+def _memory(layout: Layout) -> str:
+    size = format_bytes(layout.memory.total)
+    twice = ", activations computed twice" if layout.checkpointing else ""
+    if not layout.fits:
+        return f"it does not fit: {layout.name} leaves {size} on each of {layout.gpus:,} GPUs"
+    return f"{size} on each of {layout.gpus:,} GPUs by {layout.name}, a sequence at a time{twice}"
+
+
 def _smaller(one: Smaller) -> str:
     name = SHARES.get(one.share, f"{one.share:g} of the size")
     if not math.isfinite(one.tokens):
@@ -119,7 +133,7 @@ def _in_budget(serving: Serving) -> str:
     return f"; if the budget pays for both, {params} on {tokens} are best"
 
 
-def _repetition(text: Repetition, flops: float) -> str:
+def _repetition(text: Repetition) -> str:
     unique = format_count(text.unique)
     if text.epochs <= 1:
         return f"the run takes {text.epochs:.0%} of {unique} unique tokens, and repeats none"

@@ -97,6 +97,12 @@ class TrainingPlan:
         return (*self.notes, *self.forecast.all_notes)
 
     @property
+    def law_said(self) -> str:
+        """Which law this is by, and why."""
+        law, chosen = self.judge.fit.law, self.forecast.chosen
+        return chosen.reason if chosen else f"{law.name}, {self.judge.fit.formula}"
+
+    @property
     def verdict(self) -> str:
         """What to train, and the loss to expect, in a sentence."""
         return said.verdict(self)

@@ -309,7 +309,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"flops": 1e22, "within": "x%"}, "'x%' is no share"),
     ({"flops": [1e21, 1e22]}, "there are 2 of flops"),
     ({"flops": 5}, "a budget of 5 FLOPs"),
-    ({"flops": 60}, "would be .* params"),
+    ({"flops": 1e6}, "1e.06 FLOPs train nothing: .* parameters on"),
     ({"flops": 1e22, "inference_tokens": 0}, "inference_tokens is 0"),
     ({"flops": 1e22, "unique_tokens": -1}, "unique_tokens is -1"),
     ({"flops": 1e22, "output": "plan.txt"}, "its ending is 'txt'"),
