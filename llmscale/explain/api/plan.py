@@ -11,6 +11,7 @@ from llmscale.explain.api.best_of_budget import best_of, check_told
 from llmscale.explain.api.budget_asked import (
     amount_asked,
     budget_asked,
+    check_one_budget,
     hardware_asked,
 )
 from llmscale.explain.api.fitted import Asked, read_for, tested
@@ -88,7 +89,7 @@ def plan(
     keywords |= {"published": published, "output": output, **settings}
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
-    check_onebudget_asked(spec)
+    check_one_budget(spec)
     if spec.output is not None:
         check_place(Path(spec.output))
     asked = Asked(
