@@ -7,7 +7,7 @@ from llmscale.commands import output
 from llmscale.commands._options import FitArgument, JsonOption, takes_settings
 from llmscale.explain import digits
 from llmscale.explain.api.advise_settings import AdviseSpec
-from llmscale.explain.planning.advice_said import above
+from llmscale.explain.planning.advice_said import above, three_digits
 from llmscale.quantity import format_count, format_memory
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _of_serving(served: "Sequence[Served | None]") -> dict[str, list[str]]:
         return {}
     columns = {"memory": [format_memory(one.memory_bytes) for one in known]}
     if math.isfinite(known[0].tokens_per_second):
-        columns["tokens/s"] = [f"{one.tokens_per_second:,.3g}" for one in known]
+        columns["tokens/s"] = [three_digits(one.tokens_per_second) for one in known]
     return columns
 
 

@@ -74,6 +74,8 @@ def test_json_is_what_the_library_returns() -> None:
         ((*ASKED, "--serve-memory", "-1GB"), "'-1GB' is no number of bytes"),
         ((*ASKED, "--serve-on", "l4", "--tokens-per-second", 1e8), "no model is fast enough"),
         ((*ASKED, "--serve-on", "l5"), "there is no GPU 'l5'"),
+        ((*ASKED, "--serve-gpus", 2), "--serve-gpus are of no kind"),
+        ((*ASKED, "--serve-on", "l4", "--serve-memory", "9GB"), "--serve-memory is given as well"),
         ((*ASKED, "--streams", 2), "nothing is said of what the model is served on"),
         ((*ASKED, "--serve-memory", "1GB", "--tokens-per-second", 9), "follows from the bandwidth"),
         ((*ASKED, "--serve-on", "l4", "--bytes-per-weight", 0), "out of range"),

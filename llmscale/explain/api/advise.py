@@ -24,14 +24,15 @@ from llmscale.explain.api.task import check_no_task, task_asked
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.fit.task_score import Score
-from llmscale.explain.fit.two_steps import with_score
+from llmscale.explain.fit.two_steps import TwoSteps, with_score
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.planning.advice import Advice
 from llmscale.explain.planning.advising import Adviser
 from llmscale.explain.planning.deployment import Deployment, Load, Server
-from llmscale.explain.planning.limits import Limits
+from llmscale.explain.planning.judge import Judge
+from llmscale.explain.planning.limits import Limits, best_within
 from llmscale.explain.planning.real_shape import Setting, setting_of
-from llmscale.explain.planning.rounding import rounding_of
+from llmscale.explain.planning.rounding import Rounding, rounding_of
 from llmscale.machine.gpus import gpu_named
 from llmscale.quantity import parse_bytes
 from llmscale.settings import shows_keywords
@@ -60,7 +61,7 @@ def advise(
     `tokens_per_second` each at the least. `task` is a column with a score, to forecast by way of
     the loss. `source`, `law` and `settings` are as `predict` takes them; with `published` the law
     is Chinchilla's, as others fitted it. Raises InputError."""
-    given: Any = settings
+    given: Any = settings  # those of Given among them are read
     spec = asked_spec(AdviseSpec, {"law": law, "refit": refit, **settings})
     hardware = hardware_asked(spec)
     check_one_budget(spec)
@@ -82,48 +83,65 @@ def advise(
         asked = knowing_text(asked)
     budget = budget_asked(spec, hardware)
     assert budget is not None
-    adviser, chosen = _adviser(asked, spec, Limits(budget.flops.value, unique), server)
-    adviser = replace(
-        adviser,
-        judge=replace(adviser.judge, hardware=hardware),
+    asked_for = Limits(budget.flops.value, unique)
+    fit, chosen = _fit_for(asked, spec, asked_for, server)
+    limits, setting = _within(fit, spec, asked_for, server)
+    judge = replace(judge_of(asked, fit, unique), hardware=hardware)
+    adviser = Adviser(
+        judge,
+        limits,
+        setting,
         served=amount_asked("inference_tokens", spec.inference_tokens),
+        steps=_steps(score, judge, asked),
+        rounding=_rounding(spec, judge.level),
     )
-    judge = adviser.judge
-    if spec.rounded is not None:
-        rounding = rounding_of(read_runs(spec.rounded), judge.level)
-        adviser = replace(adviser, rounding=rounding)
-    if score is not None:
-        options = Options(**{**asked.options, "level": judge.level})
-        adviser = replace(adviser, steps=with_score(judge.fit, score, options))
-    freely, _ = forecast_of(replace(judge, unique=None), budget.flops.value)
-    return adviser.advice(replace(freely, chosen=chosen), budget.said)
+    best, _ = forecast_of(replace(judge, unique=None), limits.flops)
+    return adviser.advice(replace(best, chosen=chosen), budget.said)
 
 
-def _adviser(
-    asked: Asked, spec: AdviseSpec, limits: Limits, server: Server | None
-) -> tuple[Adviser, Chosen | None]:
-    """By the law that forecasts best at what it advises: a model that is far from the best of its
-    budget may take another law than the best one."""
-    fit, chosen = fit_of(asked, {"flops": np.asarray(limits.flops)}, every=False)
-    found = _of(fit, asked, spec, limits, server)
-    model = found.best_within(found.limits)
-    is_best = model.params >= float(found.judge.surface.best(limits.flops)[0])
-    if is_best or asked.given or asked.laws:
-        return found, chosen
-    at = found.judge.surface.inputs(np.asarray(model.params), np.asarray(model.tokens))
-    fit, chosen = fit_of(asked, at, every=False)
-    return _of(fit, asked, spec, limits, server), chosen
+def _fit_for(
+    asked: Asked, spec: AdviseSpec, asked_for: Limits, server: Server | None
+) -> tuple[Fit, Chosen | None]:
+    """The law that is named, or that forecasts best what it advises: far off the best of a budget
+    that may be another law than at the best."""
+    fit, chosen = fit_of(asked, {"flops": np.asarray(asked_for.flops)}, every=False)
+    judge = judge_of(asked, fit, asked_for.unique)
+    limits, setting = _within(fit, spec, asked_for, server)
+    model = best_within(judge, limits, setting)
+    if asked.given or asked.laws or model == best_within(judge, asked_for, setting):
+        return fit, chosen
+    at = judge.surface.inputs(np.asarray(model.params), np.asarray(model.tokens))
+    return fit_of(asked, at, every=False)
 
 
-def _of(fit: Fit, asked: Asked, spec: AdviseSpec, limits: Limits, server: Server | None) -> Adviser:
+def _within(
+    fit: Fit, spec: AdviseSpec, asked_for: Limits, server: Server | None
+) -> tuple[Limits, Setting]:
+    """All limits, and what a shape depends on."""
     setting = setting_of(fit, spec.arch, spec.vocab_size, spec.context)
-    deployment = None if server is None else _deployment(spec, server, setting)
-    judge = judge_of(asked, fit, limits.unique)
-    return Adviser(judge, replace(limits, deployment=deployment), setting)
+    if server is None:
+        return asked_for, setting
+    given = {name: getattr(spec, name) for name in _OF_LOAD if getattr(spec, name) is not None}
+    load = Load(context=int(spec.serve_context or setting.context), **given)
+    deployment = Deployment(server, load, spec.tokens_per_second)
+    return replace(asked_for, deployment=deployment), setting
+
+
+def _steps(score: Score | None, judge: Judge, asked: Asked) -> TwoSteps | None:
+    """Both laws on the way to a score."""
+    if score is None:
+        return None
+    return with_score(judge.fit, score, Options(**{**asked.options, "level": judge.level}))
+
+
+def _rounding(spec: AdviseSpec, level: float) -> Rounding | None:
+    return None if spec.rounded is None else rounding_of(read_runs(spec.rounded), level)
 
 
 def _server(spec: AdviseSpec) -> Server | None:
     """What the model is served on; None if nothing is said of it. Raises InputError."""
+    if spec.serve_gpus is not None and spec.serve_on is None:
+        raise InputError("--serve-gpus are of no kind", "name one: --serve-on l4")
     if all(getattr(spec, name) is None for name in _SERVED_ON):
         named = [name for name in _OF_SERVING if getattr(spec, name) is not None]
         if named:
@@ -134,31 +152,36 @@ def _server(spec: AdviseSpec) -> Server | None:
             )
         return None
     given = {name: getattr(spec, name) for name in _OF_SERVER if getattr(spec, name) is not None}
+    if spec.serve_on is not None:
+        return replace(_of_gpus(spec), **given)
     memory = _bytes("serve_memory", spec.serve_memory)
     bandwidth = _bytes("serve_bandwidth", spec.serve_bandwidth, per_second=True)
-    if spec.serve_on is None:
-        server = Server("the server", memory, bandwidth, **given)
-    else:
-        gpu = gpu_named(spec.serve_on)
-        server = Server(
-            gpu.name,
-            gpu.memory_bytes if memory is None else memory,
-            gpu.memory_bytes_per_second if bandwidth is None else bandwidth,
-            gpu.peak_flops,
-            **given,
-        )
-    if spec.tokens_per_second is not None and server.bytes_per_second is None:
+    if spec.tokens_per_second is not None and bandwidth is None:
         raise InputError(
             "--tokens-per-second follows from the bandwidth of the memory, which is not given",
             "add --serve-bandwidth 300GB/s, or --serve-on l4",
         )
-    return server
+    return Server("the server", memory, bandwidth, **given)
 
 
-def _deployment(spec: AdviseSpec, server: Server, setting: Setting) -> Deployment:
-    given = {name: getattr(spec, name) for name in _OF_LOAD if getattr(spec, name) is not None}
-    load = Load(context=int(spec.serve_context or setting.context), **given)
-    return Deployment(server, load, spec.tokens_per_second)
+def _of_gpus(spec: AdviseSpec) -> Server:
+    """One GPU of the menu, or several that read their parts of a model at a time. Raises
+    InputError."""
+    assert spec.serve_on is not None
+    gpu, number = gpu_named(spec.serve_on), spec.serve_gpus or 1
+    for name in ("serve_memory", "serve_bandwidth"):
+        if getattr(spec, name) is not None:
+            raise InputError(
+                f"--serve-on says what the {gpu.name} has, and --{name.replace('_', '-')} is given "
+                "as well",
+                "give one of them; several GPUs are --serve-gpus 8",
+            )
+    return Server(
+        gpu.name if number == 1 else f"{number:,} x {gpu.name}",
+        number * gpu.memory_bytes,
+        number * gpu.memory_bytes_per_second,
+        number * gpu.peak_flops,
+    )
 
 
 def _bytes(name: str, value: Any, *, per_second: bool = False) -> float | None:

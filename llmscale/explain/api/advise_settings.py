@@ -44,18 +44,25 @@ class AdviseSpec(BudgetSpec):
         choices=lambda: GPUS,
         only_shown=True,
     )
+    serve_gpus: int | None = setting(
+        None,
+        help="How many of them hold a model together.",
+        usual="1",
+        group=SERVE,
+        within=Range(1, 1e5),
+    )
     serve_memory: Any = setting(
         None,
-        help="Its memory, or that of several GPUs together.",
-        usual="that of --serve-on",
+        help="In place of a GPU: the memory.",
+        usual="no limit",
         group=SERVE,
         parse=str,
         metavar="24GB",
     )
     serve_bandwidth: Any = setting(
         None,
-        help="The bandwidth of that memory.",
-        usual="that of --serve-on",
+        help="In place of a GPU: the bandwidth of its memory.",
+        usual="no speed is told",
         group=SERVE,
         parse=str,
         metavar="300GB/s",

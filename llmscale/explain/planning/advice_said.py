@@ -25,7 +25,7 @@ def verdict(advice: "Advice") -> str:
         told += f", {advice.steps.score.column} {_estimate(one.score)}"
     return (
         f"{one.model.shape.name} (N = {format_count(one.model.params)}) on "
-        f"{format_count(one.model.tokens)} tokens, {one.choice.tokens_per_param:.3g} a parameter: "
+        f"{format_count(one.model.tokens)} tokens, {three_digits(one.choice.tokens_per_param)} a parameter: "
         f"{told}{level}, {_how_far(advice)}"
     )
 
@@ -64,6 +64,12 @@ def above(one: "Option") -> str:
     if one.above is None:
         return ""
     return _signed(one.above.value)
+
+
+def three_digits(value: float) -> str:
+    """`20.9`, `2,570`: three significant digits, of thousands without a power of ten."""
+    shown = f"{value:.3g}"
+    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
 
 
 def _signed(value: float) -> str:
@@ -116,11 +122,13 @@ def _serving(one: "Option", deployment: Deployment) -> str:
         f"tokens{room}"
     ]
     if math.isfinite(served.tokens_per_second):
-        total = "" if load.streams == 1 else f", {served.total_tokens_per_second:,.3g} in all"
+        total = (
+            "" if load.streams == 1 else f", {three_digits(served.total_tokens_per_second)} in all"
+        )
         assert server.bytes_per_second is not None
         bandwidth = f"{server.bytes_per_second / 1e9:,.6g} GB/s"
         parts.append(
-            f"{served.tokens_per_second:,.3g} tokens a second a stream{total}, at "
+            f"{three_digits(served.tokens_per_second)} tokens a second a stream{total}, at "
             f"{server.reached(load.bytes_per_weight):.3g} of {bandwidth}"
         )
         if server.peak_flops is None:

@@ -14,7 +14,7 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning.advice import Advice, Lifetime, Limit, Option
 from llmscale.explain.planning.advice_notes import advice_notes
 from llmscale.explain.planning.choice import Run
-from llmscale.explain.planning.deployment import Deployment
+from llmscale.explain.planning.deployment import TRAINED_TO_SERVED, Deployment
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Limits, Model, best_within, largest_served
@@ -37,8 +37,8 @@ _LEAST_SHARE, _MOST_SHAPES = 0.01, 64
 @dataclass(frozen=True)
 class Adviser:
     """What advice is made of: a judge, the limits, and what a shape depends on; `served` tokens
-    are served over the model's life, `steps` lead to the score of a task, and `rounding` is what
-    that costs."""
+    are served over the model's life, `steps` lead to the score of a task, and `rounding` tells what
+    rounding weights costs."""
 
     judge: Judge
     limits: Limits
@@ -215,8 +215,8 @@ class Adviser:
         each_B = np.array([shape.flops_per_token for shape in thinned], dtype=float)
         loss = surface.loss(advised.params, advised.tokens)
         tokens_B = surface.tokens_for(N_B1, loss, np.full(N_B1.shape, advised.tokens))[:, 0]
-        total_B = each_B * (tokens_B + self.served / 3.0)
-        own = advised.shape.flops_per_token * (advised.tokens + self.served / 3.0)
+        total_B = each_B * (tokens_B + self.served / TRAINED_TO_SERVED)
+        own = advised.shape.flops_per_token * (advised.tokens + self.served / TRAINED_TO_SERVED)
         best = int(np.argmin(total_B))
         model = Model(thinned[best], advised.count, float(tokens_B[best]), self.limits)
         option = self._option(f"to serve {format_count(self.served)}", model)

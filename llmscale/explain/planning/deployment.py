@@ -14,7 +14,7 @@ gpu_memory_utilization)."""
 _REACHED = ((2.0, 0.68), (1.0, 0.52), (0.0, 0.42))
 """Shares of the bandwidth that decoding reaches, by the least bytes of a weight: Llama 2 7B on one
 A100 with 2039 GB/s read 1397 GB/s in 16 bits, 1069 in 8 and 863 in 4 (gpt-fast, README)."""
-_TRAINED_TO_SERVED = 3
+TRAINED_TO_SERVED = 3
 """FLOPs of a forward and a backward pass for each of a forward pass."""
 
 
@@ -50,7 +50,7 @@ class Load:
     def flops(self, shape: Shape) -> float:
         """FLOPs of a step of decoding."""
         served = replace(shape, context=self.context)
-        return self.streams * served.flops_per_token / _TRAINED_TO_SERVED
+        return self.streams * served.flops_per_token / TRAINED_TO_SERVED
 
 
 @dataclass(frozen=True)
