@@ -23,10 +23,11 @@ def verdict(advice: "Advice") -> str:
     told = f"{advice.metric} {_estimate(one.choice.loss)}"
     if one.score is not None and advice.steps is not None:
         told += f", {advice.steps.score.column} {_estimate(one.score)}"
+    ratio = three_digits(one.choice.tokens_per_param)
     return (
         f"{one.model.shape.name} (N = {format_count(one.model.params)}) on "
-        f"{format_count(one.model.tokens)} tokens, {three_digits(one.choice.tokens_per_param)} a parameter: "
-        f"{told}{level}, {_how_far(advice)}"
+        f"{format_count(one.model.tokens)} tokens, {ratio} a parameter: {told}{level}, "
+        f"{_how_far(advice)}"
     )
 
 
