@@ -90,7 +90,7 @@ class PlanSpec(OfRuns):
         group=PLAN,
         parse=share_said,
         metavar="0.5%",
-        within=Range(0, 0.5, above=True),
+        within=Range(0, 0.1, above=True),
     )
     inference_tokens: Any = setting(
         None,
