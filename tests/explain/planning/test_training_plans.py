@@ -308,7 +308,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"flops": 1e22, "gpu": "h100", "pue": 0.5}, "pue is 0.5"),
     ({"flops": 1e22, "within": 0.5}, "within is 0.5"),
     ({"flops": 1e22, "within": "x%"}, "'x%' is no share"),
-    ({"flops": [1e21, 1e22]}, "there are 2 of flops"),
+    ({"flops": [1e21, 1e22]}, "flops in the call is .1e.21, 1e.22."),
     ({"flops": 5}, "a budget of 5 FLOPs"),
     ({"flops": 1e6}, "1e.06 FLOPs train nothing: .* parameters on"),
     ({"flops": 1e22, "inference_tokens": 0}, "inference_tokens is 0"),
