@@ -81,7 +81,7 @@ def test_json_is_what_the_library_returns() -> None:
         ((*ASKED, "--serve-on", "l4", "--bytes-per-weight", 0), "out of range"),
         ((*ASKED, "--unique-tokens", "none"), "is not a number"),
         ((*ASKED, "--published"), "--published asks for a law that others published"),
-        (("--flops", "1e36"), "no built-in shape is near the best size"),
+        (("--flops", "1e33"), "no built-in shape is near the best size"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_a_sentence(

@@ -9,7 +9,6 @@ import numpy as np
 from llmscale.errors import InputError
 from llmscale.explain.api.advise_settings import AdviseSpec
 from llmscale.explain.api.budget_asked import (
-    amount_asked,
     budget_asked,
     check_one_budget,
     hardware_asked,
@@ -34,7 +33,6 @@ from llmscale.explain.planning.limits import Limits, best_within
 from llmscale.explain.planning.real_shape import Setting, setting_of
 from llmscale.explain.planning.rounding import Rounding, rounding_of
 from llmscale.machine.gpus import gpu_named
-from llmscale.quantity import parse_bytes
 from llmscale.settings import shows_keywords
 
 _SERVED_ON = ("serve_on", "serve_memory", "serve_bandwidth")
@@ -78,7 +76,7 @@ def advise(
     score: Score | None = None
     if spec.task is not None:
         asked, score = task_asked(asked, spec)
-    unique = amount_asked("unique_tokens", spec.unique_tokens)
+    unique = spec.unique_tokens
     if unique is not None:
         asked = knowing_text(asked)
     budget = budget_asked(spec, hardware)
@@ -91,7 +89,7 @@ def advise(
         judge,
         limits,
         setting,
-        served=amount_asked("inference_tokens", spec.inference_tokens),
+        served=spec.inference_tokens,
         steps=_steps(score, judge, asked),
         rounding=_rounding(spec, judge.level),
     )
@@ -154,14 +152,12 @@ def _server(spec: AdviseSpec) -> Server | None:
     given = {name: getattr(spec, name) for name in _OF_SERVER if getattr(spec, name) is not None}
     if spec.serve_on is not None:
         return replace(_of_gpus(spec), **given)
-    memory = _bytes("serve_memory", spec.serve_memory)
-    bandwidth = _bytes("serve_bandwidth", spec.serve_bandwidth, per_second=True)
-    if spec.tokens_per_second is not None and bandwidth is None:
+    if spec.tokens_per_second is not None and spec.serve_bandwidth is None:
         raise InputError(
             "--tokens-per-second follows from the bandwidth of the memory, which is not given",
             "add --serve-bandwidth 300GB/s, or --serve-on l4",
         )
-    return Server("the server", memory, bandwidth, **given)
+    return Server("the server", spec.serve_memory, spec.serve_bandwidth, **given)
 
 
 def _of_gpus(spec: AdviseSpec) -> Server:
@@ -182,13 +178,3 @@ def _of_gpus(spec: AdviseSpec) -> Server:
         number * gpu.memory_bytes_per_second,
         number * gpu.peak_flops,
     )
-
-
-def _bytes(name: str, value: Any, *, per_second: bool = False) -> float | None:
-    """Bytes that are given as a number or as a text such as 24GB, or 300GB/s."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        return amount_asked(name, value)
-    text = value.strip().removesuffix("/s" if per_second else "")
-    return parse_bytes(text, f"--{name.replace('_', '-')}")

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from llmscale.explain.api.plan_settings import BudgetSpec
 from llmscale.explain.api.settings import FORECAST
 from llmscale.machine.gpus import GPUS
+from llmscale.quantity import MOST, parse_bytes
 from llmscale.settings import Range, setting
 
 SERVE: Final = "What to serve on"
@@ -51,20 +52,22 @@ class AdviseSpec(BudgetSpec):
         group=SERVE,
         within=Range(1, 1e5),
     )
-    serve_memory: Any = setting(
+    serve_memory: float | None = setting(
         None,
-        help="In place of a GPU: the memory.",
+        help="In place of a GPU: bytes of memory.",
         usual="no limit",
         group=SERVE,
-        parse=str,
+        parse=lambda text: parse_bytes(text, "--serve-memory"),
+        within=Range(0, MOST, above=True),
         metavar="24GB",
     )
-    serve_bandwidth: Any = setting(
+    serve_bandwidth: float | None = setting(
         None,
-        help="In place of a GPU: the bandwidth of its memory.",
+        help="In place of a GPU: bytes a second that are read from its memory.",
         usual="no speed is told",
         group=SERVE,
-        parse=str,
+        parse=lambda text: parse_bytes(text.strip().removesuffix("/s"), "--serve-bandwidth"),
+        within=Range(0, MOST, above=True),
         metavar="300GB/s",
     )
     tokens_per_second: float | None = setting(

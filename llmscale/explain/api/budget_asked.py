@@ -1,10 +1,7 @@
 """What there is to train with, as it was asked for: one budget, and the hardware that it is of."""
 
-from typing import Any
-
 from llmscale.errors import InputError, both
 from llmscale.explain.api.plan_settings import BudgetSpec
-from llmscale.explain.forecast.asked import numbers_asked
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.estimate import Estimate
@@ -54,22 +51,11 @@ def check_one_budget(spec: BudgetSpec) -> None:
         )
 
 
-def amount_asked(name: str, value: Any) -> float | None:
-    """A positive number that may be written as 1T. Raises InputError."""
-    if value is None:
-        return None
-    number = numbers_asked(name, value)
-    if number.ndim:
-        raise InputError(f"there are {number.size} of {name}, and one is asked for", "give one")
-    return float(number)
-
-
 def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
     """The FLOPs that are given, or that GPU hours pay for; None if a loss is asked for."""
-    flops = amount_asked("flops", spec.flops)
-    if flops is not None:
-        return Budget(Estimate(flops), f"{flops:.3g} FLOPs")
-    hours = amount_asked("gpu_hours", spec.gpu_hours)
+    if spec.flops is not None:
+        return Budget(Estimate(float(spec.flops)), f"{spec.flops:.3g} FLOPs")
+    hours = spec.gpu_hours
     if spec.hours is not None:
         assert spec.gpus is not None
         hours = spec.gpus * spec.hours

@@ -9,7 +9,6 @@ import numpy as np
 from llmscale.errors import InputError, both
 from llmscale.explain.api.best_of_budget import best_of, check_told
 from llmscale.explain.api.budget_asked import (
-    amount_asked,
     budget_asked,
     check_one_budget,
     hardware_asked,
@@ -30,6 +29,7 @@ from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.laws import LAWS
 from llmscale.explain.planning.budget import Budget
+from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.inverse import flops_for_loss
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.make import Wanted, make_plan
@@ -51,8 +51,8 @@ _REPEATED = 1.01
 def plan(
     source: Any = None,
     *,
-    flops: Any = None,
-    gpu_hours: Any = None,
+    flops: float | str | None = None,
+    gpu_hours: float | str | None = None,
     hours: float | None = None,
     loss: float | None = None,
     gpu: str | None = None,
@@ -61,8 +61,8 @@ def plan(
     price_per_hour: float | None = None,
     pue: float | None = None,
     within: float | str = 0.005,
-    inference_tokens: Any = None,
-    unique_tokens: Any = None,
+    inference_tokens: float | str | None = None,
+    unique_tokens: float | str | None = None,
     arch: str | None = None,
     vocab_size: int | None = None,
     context: int | None = None,
@@ -81,25 +81,29 @@ def plan(
     (Sardana et al. 2024); with `unique_tokens` of text, more are passes over it again (Muennighoff
     et al. 2023). With `published` the law is Chinchilla's, as others published it, in place of a
     `source`; `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
-    keywords = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours, "loss": loss}
-    keywords |= {"gpu": gpu, "gpus": gpus, "mfu": mfu, "price_per_hour": price_per_hour}
-    keywords |= {"pue": pue, "within": within, "inference_tokens": inference_tokens}
+    keywords: dict[str, Any] = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours}
+    keywords |= {"loss": loss, "gpu": gpu, "gpus": gpus, "mfu": mfu, "pue": pue, "within": within}
+    keywords |= {"price_per_hour": price_per_hour, "inference_tokens": inference_tokens}
     keywords |= {"unique_tokens": unique_tokens, "arch": arch, "vocab_size": vocab_size}
-    keywords |= {"context": context, "law": law, "refit": refit}
-    keywords |= {"published": published, "output": output, **settings}
+    keywords |= {"context": context, "law": law, "refit": refit, "output": output}
+    keywords |= {"published": published, **settings}
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
     check_one_budget(spec)
-    if spec.output is not None:
-        check_place(Path(spec.output))
+    place = None if spec.output is None else Path(spec.output).expanduser()
+    if place is not None:
+        check_place(place)
+    reading, options = reading_given(settings), options_given(spec, settings)
     asked = Asked(
-        source_asked(source, spec.published),
-        laws_of(spec.law),
-        reading_given(settings),
-        options_given(spec, settings),
-        spec.refit,
+        source_asked(source, spec.published), laws_of(spec.law), reading, options, spec.refit
     )
-    unique = amount_asked("unique_tokens", spec.unique_tokens)
+    made = _made(asked, spec, hardware)
+    return made if place is None else replace(made, drawn=made.draw().save(place).path)
+
+
+def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPlan:
+    """The plan that is asked for."""
+    unique = spec.unique_tokens
     if unique is not None:
         asked = knowing_text(asked)
     budget = budget_asked(spec, hardware)
@@ -111,14 +115,11 @@ def plan(
     judge = replace(judge_of(asked, fit, unique), hardware=hardware)
     forecast, optimum = forecast_of(judge, budget.flops.value)
     wanted = Wanted(
-        within=float(spec.within),
+        within=spec.within,
         setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
-        served=amount_asked("inference_tokens", spec.inference_tokens),
+        served=spec.inference_tokens,
     )
-    made = make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
-    if spec.output is None:
-        return made
-    return replace(made, drawn=made.draw().save(spec.output).path)
+    return make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
 
 
 def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:

@@ -3,14 +3,13 @@
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
+from llmscale.explain.planning.doubts import over_trained, repetition
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting
-from llmscale.explain.planning.repetition import published_note
 from llmscale.explain.planning.surface import R_D_STAR
 from llmscale.notes.kind import Weight
 from llmscale.notes.predicting import (
     LOSS_RISES_BY_TOKENS,
-    OVER_TRAINED_BEYOND_RUNS,
     ROUNDING_NOT_COUNTED,
     SERVED_BEYOND_CONTEXT,
     TEXT_REPEATED,
@@ -31,8 +30,8 @@ def advice_notes(judge: Judge, advised: "Option", setting: Setting) -> list[Note
     found = [
         _rises(judge, advised),
         _repeated(judge, advised),
-        _published(judge, advised),
-        _ratio(judge, advised),
+        repetition(judge, advised.model.tokens),
+        over_trained(judge, advised.choice.tokens_per_param, "the advised run"),
         _rounded(advised),
         _context(advised, setting),
     ]
@@ -64,28 +63,6 @@ def _repeated(judge: Judge, advised: "Option") -> Note | None:
         f"over {epochs:.3g} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth new text, "
         f"and past about {R_D_STAR:.0f} more of them hardly help",
         weight,
-    )
-
-
-def _published(judge: Judge, advised: "Option") -> Note | None:
-    if advised.epochs is None or advised.epochs <= 1.0 or judge.surface.knows_text:
-        return None
-    return published_note()
-
-
-def _ratio(judge: Judge, advised: "Option") -> Note | None:
-    """The note on more tokens a parameter than any run of the table comes near: size and tokens may
-    each lie inside the runs, and not together."""
-    runs = judge.fit.runs
-    if runs is None:
-        return None
-    most = float((runs.frame["tokens"] / runs.frame["params"]).max())
-    own = advised.choice.tokens_per_param
-    if not own > OVER_TRAINED_BEYOND_RUNS.limit * most:
-        return None
-    return OVER_TRAINED_BEYOND_RUNS.note(
-        f"the advised run has {own:,.3g} tokens a parameter, and the runs have {most:,.3g} at the "
-        "most"
     )
 
 

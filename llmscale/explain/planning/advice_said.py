@@ -42,7 +42,8 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
         if advice.rounding is not None:
             yield "rounding", _rounding(advice.rounding, deployment.load.bytes_per_weight)
     if advice.judge.hardware is not None and advice.advised.choice.cost is not None:
-        yield "cost", cost_said(advice.judge.hardware, advice.advised.choice.cost)
+        choice = advice.advised.choice
+        yield "cost", cost_said(advice.judge.hardware, choice.cost, Estimate(choice.flops))
     if advice.lifetime is not None:
         yield "life", _lifetime(advice)
     yield "shape", _shape(advice)

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.errors import Note
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import crossing
-from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR, LossSurface
-from llmscale.notes.predicting import REPETITION_PUBLISHED
+from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import MOST
 
 _ENDLESS = float(MOST) / 100.0
@@ -50,15 +48,6 @@ class Repetition:
             "within": self.within,
             "worth_of_repeated_text": "published" if self.published else "fitted",
         }
-
-
-def published_note() -> Note:
-    """What to know of repeated text if no runs tell what it is worth."""
-    return REPETITION_PUBLISHED.note(
-        f"what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
-        f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs; no interval holds "
-        "its uncertainty, nor that many passes may do harm"
-    )
 
 
 def repetition_of(judge: Judge, flops: float, within: float) -> Repetition:
