@@ -41,9 +41,9 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
         yield "serving", _serving(advice.advised, deployment)
         if advice.rounding is not None:
             yield "rounding", _rounding(advice.rounding, deployment.load.bytes_per_weight)
-    if advice.judge.hardware is not None and advice.advised.choice.cost is not None:
-        choice = advice.advised.choice
-        yield "cost", cost_said(advice.judge.hardware, choice.cost, Estimate(choice.flops))
+    hardware, choice = advice.judge.hardware, advice.advised.choice
+    if hardware is not None and choice.cost is not None:
+        yield "cost", cost_said(hardware, choice.cost, Estimate(choice.flops))
     if advice.lifetime is not None:
         yield "life", _lifetime(advice)
     yield "shape", _shape(advice)
