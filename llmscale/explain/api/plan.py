@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, both
-from llmscale.explain.api.best_of_budget import best_of, check_told
+from llmscale.explain.api.best_of_budget import best_of, check_told, check_trend
 from llmscale.explain.api.budget_asked import (
     budget_asked,
     check_one_budget,
@@ -94,9 +94,8 @@ def plan(
     if place is not None:
         check_place(place)
     reading, options = reading_given(settings), options_given(spec, settings)
-    asked = Asked(
-        source_asked(source, spec.published), laws_of(spec.law), reading, options, spec.refit
-    )
+    source = source_asked(source, spec.published)
+    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
     made = _made(asked, spec, hardware)
     return made if place is None else replace(made, drawn=made.draw().save(place).path)
 
@@ -147,13 +146,14 @@ def _fit_at(asked: Asked, flops: float) -> tuple[Fit, Chosen | None]:
 
 
 def judge_of(asked: Asked, fit: Fit, unique: float | None) -> Judge:
-    """How runs are judged by a fit. Raises InputError if it is of no law in N and D."""
+    """How runs are judged by a fit. Raises InputError if it tells no best size."""
     if fit.law.inputs not in (IN_TWO, OF_TEXT):
         raise InputError(
             f"{fit.law.name} predicts from {both(fit.law.inputs)}, and a plan takes a law in N "
             "and D",
             "name one: --law chinchilla",
         )
+    check_trend(fit)
     level = Options(level=asked.options.get("level", fit.level)).level
     return Judge(fit, level, tested(fit, level), unique)
 
