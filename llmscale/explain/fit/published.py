@@ -24,7 +24,7 @@ def published_fit() -> Fit:
     """Chinchilla's law as Besiroglu et al. (2024) refitted it to 240 runs of Hoffmann et al.
 
     It has no intervals: the paper gives standard errors of the coefficients one by one, and not how
-    they go together, without which they would put N* of 1e22 FLOPs anywhere from 1.3B to 118B."""
+    they go together, without which they would put N* of 1e22 FLOPs from 1.4B to over 100B."""
     said = (
         "the law is of runs that others made (Hoffmann et al. 2022, refitted by Besiroglu et al. "
         "2024), on other text, with another tokenizer and recipe: its losses are not those of your "

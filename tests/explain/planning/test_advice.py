@@ -181,6 +181,22 @@ def test_the_published_law_puts_chinchilla_where_it_is() -> None:
     assert "published-law" not in codes(advised())
 
 
+def test_standard_errors_one_by_one_would_leave_any_best_size_open() -> None:
+    # Besiroglu et al. 2024, table 1: of A, B, alpha and beta.
+    errors, rng = (124.58, 1293.23, 0.02, 0.02), np.random.default_rng(0)
+    law = published_fit().law.coefficients()
+    A, B, alpha, beta = (
+        rng.normal(law[name], error, 20_000)
+        for name, error in zip(("A", "B", "alpha", "beta"), errors, strict=True)
+    )
+    known = (A > 0) & (B > 0)
+    G = (alpha * A / (beta * B))[known] ** (1 / (alpha + beta)[known])
+    N = G * (1e22 / 6) ** (beta / (alpha + beta))[known]
+    low, high = np.quantile(N, [0.05, 0.95])
+    assert low < 1.4e9
+    assert high > 1e11
+
+
 @pytest.mark.parametrize(
     ("code", "raised", "calm"),
     [
