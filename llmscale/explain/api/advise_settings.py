@@ -114,7 +114,7 @@ class AdviseSpec(BudgetSpec):
     )
     rounded: str | Path | None = setting(
         None,
-        help="What `llmscale quantize` wrote, for what rounding costs.",
+        help="A results folder that `quantize` wrote, for what rounding costs.",
         group=SERVE,
         metavar="FOLDER",
     )
