@@ -116,7 +116,7 @@ TEXT_REPEATED = Kind(
     means="Up to 4 epochs are nearly worth new text; past about 15 more of them hardly help.",
     remedy="Get more text, or train a larger model for shorter.",
     limit=4,
-    source="Muennighoff et al. 2023, section 5",
+    source="Muennighoff et al. 2023",
 )
 ROUNDING_NOT_COUNTED = Kind(
     "rounding-not-counted",
