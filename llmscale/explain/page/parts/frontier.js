@@ -1,0 +1,53 @@
+// The best run of every budget, between those that Python computed.
+
+class Frontier {
+  constructor(table) {
+    this.table = table;
+    this.first = table.flops[0];
+    this.last = table.flops[table.flops.length - 1];
+  }
+
+  /** The rows on both sides of a budget, and how far it is from the first to the second. */
+  #between(lnC) {
+    const { flops } = this.table;
+    let [low, high] = [0, flops.length - 1];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (flops[middle] <= lnC) low = middle;
+      else high = middle;
+    }
+    const share = (lnC - flops[low]) / (flops[high] - flops[low]);
+    return { low, high, share: Math.min(Math.max(share, 0), 1) };
+  }
+
+  /** N, D and loss of the best run, and their intervals; NaN for ends that there are none of. */
+  at(lnC) {
+    const { low, high, share } = this.#between(lnC);
+    const value = (name) => {
+      const column = this.table[name];
+      const [left, right] = [column[low] ?? NaN, column[high] ?? NaN];
+      return left + share * (right - left);
+    };
+    return {
+      lnN: value('params'),
+      lnD: value('tokens'),
+      params: [Math.exp(value('params_low')), Math.exp(value('params_high'))],
+      tokens: [Math.exp(value('tokens_low')), Math.exp(value('tokens_high'))],
+      loss: value('loss'),
+      interval: [value('low'), value('high')],
+    };
+  }
+
+  /** ln of the budget whose best run has this loss; the nearest end if there is none. */
+  budgetOf(loss) {
+    let [low, high] = [this.first, this.last];
+    if (!(loss < this.at(low).loss)) return low;
+    if (loss <= this.at(high).loss) return high;
+    for (let step = 0; step < 40; step += 1) {
+      const middle = 0.5 * (low + high);
+      if (this.at(middle).loss > loss) low = middle;
+      else high = middle;
+    }
+    return 0.5 * (low + high);
+  }
+}
