@@ -177,10 +177,8 @@ class Menu(Collection[str], Generic[Member]):
         asked = name.lower().replace("_", "-")
         near = difflib.get_close_matches(asked, self.names, n=1, cutoff=0.5)
         guess = f"did you mean {near[0]}? " if near else ""
-        return (
-            f"{guess}{self.word.capitalize()}s are {', '.join(self.names)}; one of your own is "
-            f"{self.example}"
-        )
+        words = f"{self.word[0].upper()}{self.word[1:]}s"
+        return f"{guess}{words} are {', '.join(self.names)}; one of your own is {self.example}"
 
     def _summary(self, name: str) -> str:
         import ast

@@ -22,6 +22,7 @@ from llmscale.errors import InputError
 from llmscale.explain.allocation import METHODS
 from llmscale.explain.figures import FIGURES
 from llmscale.explain.laws import LAWS
+from llmscale.machine.gpus import GPUS
 from llmscale.measure.executors import EXECUTORS, Place
 from llmscale.measure.optimizers import OPTIMIZERS, allocate_state, build_optimizer, state_bytes
 from llmscale.measure.schedules import SCHEDULES
@@ -154,6 +155,18 @@ def cleaning_step(name: str, _: Path) -> None:
         assert np.array_equal(step.marks(words), kind(name).marks(words))
 
 
+def gpu(name: str, _: Path) -> None:
+    found = GPUS.find(name)
+    assert found.source
+    assert found.mfu_source
+    assert 0.05 < found.mfu < 0.7
+    # A peak with sparsity would stand out, as would bytes or bytes a second in another unit.
+    assert 100 < found.peak_flops / found.memory_bytes_per_second < 450
+    assert 1 < found.memory_bytes / 1e10 < 30
+    if found.power_watts is not None:
+        assert 0.3 < found.peak_flops / found.power_watts / 1e12 < 2.5
+
+
 CONTRACTS: dict[Menu[Any], Callable[[str, Path], None]] = {
     LAWS: law,
     FIGURES: figure,
@@ -165,6 +178,7 @@ CONTRACTS: dict[Menu[Any], Callable[[str, Path], None]] = {
     STEPS: cleaning_step,
     TRACKERS: tracker,
     EXECUTORS: executor,
+    GPUS: gpu,
 }
 EVERY = [(one, name) for one in CONTRACTS for name in one]
 every_member = pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import JsonOption, takes_settings
+from llmscale.machine.gpus import GPUS
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.shape import USUAL_VOCABULARY
@@ -42,7 +43,7 @@ def shapes(
         int | None,
         typer.Option(help="Lay each size out over so many GPUs, 8 a machine: memory, layout, time"),
     ] = None,
-    gpu: Annotated[str, typer.Option(help="With --gpus: a100, h100 or h200")] = "h100",
+    gpu: Annotated[str, typer.Option(help=f"With --gpus: {GPUS.choices}")] = "h100",
     json: JsonOption = False,
     **settings: Any,
 ) -> None:

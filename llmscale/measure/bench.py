@@ -6,6 +6,7 @@ from typing import Any
 
 from llmscale.errors import InputError, counted
 from llmscale.machine import available_cores, available_memory, device_name, pick_device
+from llmscale.machine.gpus import USUAL_MFU
 from llmscale.measure.sweep.batches import activation_bytes, micro_batch
 from llmscale.measure.sweep.spec import asked_spec
 from llmscale.measure.train.calibrate import measure_peak
@@ -22,7 +23,7 @@ from llmscale.measure.train.throughput import (
     throughput_job,
 )
 from llmscale.quantity import format_bytes, format_seconds, parse_list
-from llmscale.runs.shape import TOKENS_PER_PARAM, USUAL_MFU, USUAL_VOCABULARY, Shape, shape_for
+from llmscale.runs.shape import TOKENS_PER_PARAM, USUAL_VOCABULARY, Shape, shape_for
 from llmscale.settings import Range
 
 SAMPLE_TOKENS = 1_000_000

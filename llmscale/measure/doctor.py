@@ -18,6 +18,7 @@ from typing import Any
 from llmscale import machine
 from llmscale.errors import InputError, Note, both, counted
 from llmscale.machine.cache import cache_folder
+from llmscale.machine.gpus import USUAL_MFU
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.text.sources import open_source
 from llmscale.notes.measuring import (
@@ -37,7 +38,6 @@ from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.shape import (
     TOKENS_PER_PARAM,
     USUAL_CONTEXT,
-    USUAL_MFU,
     USUAL_VOCABULARY,
     shape_for,
 )

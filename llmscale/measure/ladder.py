@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from llmscale.machine import pick_device
+from llmscale.machine.gpus import USUAL_MFU, GPUModel, gpu_named
 from llmscale.measure.sweep.spec import asked_spec
-from llmscale.measure.train.gpu_memory import GPU, REACHED, Layout, find_gpu, plan_layout
+from llmscale.measure.train.gpu_memory import Layout, plan_layout
 from llmscale.measure.train.recipe import Recipe
 from llmscale.quantity import TokenBudget, parse_budget, parse_count, parse_list
-from llmscale.runs.shape import USUAL_MFU, USUAL_VOCABULARY, Shape, shape_for
+from llmscale.runs.shape import USUAL_VOCABULARY, Shape, shape_for
 from llmscale.settings import Range
 
 
@@ -43,14 +44,14 @@ class Ladder:
     mfu_source: str = ""
     gpus: int = 0
     """GPUs that each size is laid out over; 0: one device of any kind."""
-    gpu: GPU | None = None
+    gpu: GPUModel | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `llmscale shapes --json` prints it."""
         if self.gpu is not None:
             return {
                 "gpus": self.gpus,
-                "gpu": asdict(self.gpu),
+                "gpu": self.gpu.to_json(),
                 "mfu": self.mfu,
                 "mfu_source": self.mfu_source,
                 "shapes": [_layout_json(rung) for rung in self.rungs],
@@ -91,10 +92,11 @@ def ladder(
     ]
     source, device = "--mfu", None
     if gpus is not None:
-        device, flops = find_gpu(gpu), find_gpu(gpu).peak_flops
+        device = gpu_named(gpu)
+        flops = device.peak_flops
         rungs = _laid_out(asked, shapes, budget, gpus, device)
         if mfu is None:
-            mfu, source = REACHED[gpu.lower()]
+            mfu, source = device.mfu, device.mfu_source
     else:
         mfu = mfu or USUAL_MFU
         flops = parse_count(peak, "--peak") if peak else _measured_peak(spec.hardware.device)
@@ -118,7 +120,7 @@ def ladder(
 
 
 def _laid_out(
-    asked: Sequence[str], shapes: Sequence[Shape], budget: TokenBudget, gpus: int, gpu: GPU
+    asked: Sequence[str], shapes: Sequence[Shape], budget: TokenBudget, gpus: int, gpu: GPUModel
 ) -> list[Rung]:
     rungs = []
     for size, shape in zip(asked, shapes, strict=True):

@@ -24,8 +24,6 @@ TOKENS_PER_PARAM = 20
 """What a compute-optimal run takes, roughly (Hoffmann et al. 2022)."""
 USUAL_VOCABULARY, USUAL_CONTEXT = 1024, 256
 """Of a sweep of the default text, and of what is reckoned or measured without one."""
-USUAL_MFU = 0.35
-"""Share of the FLOP/s of large products that training is expected to reach."""
 LEAST_CONTEXT, MOST_CONTEXT = 2, 10**9
 """Tokens of a sequence to train on: at least one, and the one that it predicts."""
 COUNTS = ("params", "params_non_embedding", "params_total")

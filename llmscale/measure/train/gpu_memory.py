@@ -16,43 +16,13 @@ Memory by parts, in bytes, for N weights (`shape.params_total`):
 from dataclasses import dataclass
 
 from llmscale.errors import InputError
+from llmscale.machine.gpus import GPUModel
 from llmscale.runs.shape import Shape
 from llmscale.settings import Range
 
 GPUS_A_MACHINE = 8
 MEMORY_SHARE = 0.85
 """Of a GPU's memory; the rest is for NCCL, the CUDA context and fragments."""
-
-
-@dataclass(frozen=True)
-class GPU:
-    """`peak_flops`: dense bfloat16 FLOP/s; `memory_bytes` as it is sold, in units of 10^9."""
-
-    name: str
-    peak_flops: float
-    memory_bytes: float
-    source: str
-
-
-_SPARSE = "(1,979 TFLOP/s with sparsity)"
-GPUS = {
-    "a100": GPU("A100 SXM 80 GB", 312e12, 80e9, "NVIDIA A100 data sheet"),
-    "h100": GPU("H100 SXM", 989.4e12, 80e9, f"NVIDIA H100 data sheet {_SPARSE}"),
-    "h200": GPU("H200 SXM", 989.4e12, 141e9, f"NVIDIA H200 data sheet {_SPARSE}"),
-}
-REACHED = {
-    "a100": (
-        0.5,
-        "torchtitan docs/performance.md: Llama 3 8B and 70B by FSDP2 on 64 A100, 50.5% to 58.2%",
-    ),
-    "h100": (
-        0.33,
-        "torchtitan benchmarks/llama3_h100_202412: Llama 3.1 8B by FSDP2 on 8 to 128 H100, 33% "
-        "to 39%",
-    ),
-    "h200": (0.33, "assumed to be that of the H100, which has the same peak"),
-}
-"""MFU to expect: the lower end of what was published, with FLOPs of attention counted as ours."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +86,7 @@ def activation_bytes(shape: Shape, micro_batch: int, checkpointing: bool) -> flo
 
 
 def plan_layout(
-    shape: Shape, gpus: int, gpu: GPU, batch_sequences: int, on_machine: int = GPUS_A_MACHINE
+    shape: Shape, gpus: int, gpu: GPUModel, batch_sequences: int, on_machine: int = GPUS_A_MACHINE
 ) -> Layout:
     """The first of DDP, HSDP and FSDP2 that fits, with activations kept if they can be; the largest
     micro-batch there.
@@ -148,10 +118,3 @@ def plan_layout(
                 return Layout(name, shard, gpus, fitting, checkpointing, memory, True)
     name, shard, shards = layouts[-1]
     return Layout(name, shard, gpus, 1, True, memory_per_gpu(shape, shards, 1, True), False)
-
-
-def find_gpu(name: str) -> GPU:
-    """The GPU `name` of GPUS. Raises InputError."""
-    if name.lower() not in GPUS:
-        raise InputError(f"GPU {name!r} is not known", f"choose one of {', '.join(GPUS)}")
-    return GPUS[name.lower()]

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
+from llmscale.machine.gpus import gpu_named
 from llmscale.measure.optimizers import build_optimizer
-from llmscale.measure.train.gpu_memory import GPUS, activation_bytes, memory_per_gpu, plan_layout
+from llmscale.measure.train.gpu_memory import activation_bytes, memory_per_gpu, plan_layout
 from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import Shape, shape_for
 
@@ -73,19 +74,22 @@ def test_the_counted_flops_give_the_published_mfu() -> None:
         2 * LLAMA3_8B.n_layer * 4096 * (4096 - 1024)
     )  # weights of keys and values that eight heads share
     flops_per_token = LLAMA3_8B.flops_per_token - 6 * grouped
-    assert 5762 * flops_per_token / GPUS["h100"].peak_flops == pytest.approx(0.33, abs=0.01)
+    assert 5762 * flops_per_token / gpu_named("h100").peak_flops == pytest.approx(0.33, abs=0.01)
 
 
 def test_larger_sizes_are_sharded_further() -> None:
     ladder = [
         shape_for(size, vocab_size=32_000, context=2048) for size in ("125M", "7B", "70B", "1T")
     ]
-    layouts = [plan_layout(shape, 64, GPUS["h100"], 1024) for shape in ladder]
+    layouts = [plan_layout(shape, 64, gpu_named("h100"), 1024) for shape in ladder]
     assert [layout.name for layout in layouts] == ["DDP", "HSDP", "FSDP2", "FSDP2"]
     assert [layout.fits for layout in layouts] == [True, True, True, False]
-    assert plan_layout(ladder[1], 64, GPUS["h200"], 1024).memory.total <= GPUS["h200"].memory_bytes
+    assert (
+        plan_layout(ladder[1], 64, gpu_named("h200"), 1024).memory.total
+        <= gpu_named("h200").memory_bytes
+    )
     with pytest.raises(InputError, match="12 GPUs"):
-        plan_layout(ladder[0], 12, GPUS["h100"], 1024)
+        plan_layout(ladder[0], 12, gpu_named("h100"), 1024)
 
 
 def test_shapes_shows_memory_layout_and_time_with_the_source_of_the_mfu() -> None:

@@ -1,0 +1,14 @@
+"""NVIDIA A100 with 80 GB, SXM (2020)."""
+
+
+class A100:
+    name = "A100 SXM 80 GB"
+    peak_flops = 312e12  # 624 TFLOP/s with sparsity
+    memory_bytes = 80e9
+    memory_bytes_per_second = 2039e9
+    power_watts = 400
+    source = "NVIDIA A100 data sheet"
+    mfu = 0.5
+    mfu_source = (
+        "torchtitan docs/performance.md: Llama 3 8B and 70B by FSDP2 on 64 A100, 50.5% to 58.2%"
+    )

@@ -1,0 +1,10 @@
+"""NVIDIA B200, SXM (2025)."""
+
+
+class B200:
+    name = "B200 SXM"
+    peak_flops = 2250e12  # 4.5 PFLOP/s with sparsity
+    memory_bytes = 180e9
+    memory_bytes_per_second = 8e12
+    power_watts = 1000
+    source = "NVIDIA DGX B200 data sheet, an eighth of it; power by the HGX B200's"
