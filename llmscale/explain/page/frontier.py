@@ -15,12 +15,13 @@ from llmscale.explain.page.loss_grid import numbers
 COLUMNS = ("flops", "params", "params_low", "params_high", "tokens", "tokens_low", "tokens_high")
 LOSSES = ("loss", "low", "high")
 _FIRST_STEP = math.log(10.0) / 4.0
-_LEAST_STEP = 1e-4
+_LEAST_STEP = 1e-3
 """Between budgets at which an interval jumps, since another lowest point is the nearest."""
 _MOST = 700
 """Budgets at most."""
-_OFF = 1e-3, 1e-5
-"""By how much of N or D, and of the loss, a straight line may be off."""
+_OFF = np.array([np.inf, 1e-4, 0.005, 0.005, 1e-4, 0.005, 0.005, 1e-5, 2e-4, 2e-4])
+"""By how much a straight line may be off, of N, D and the loss and of the ends of intervals, which
+bend more: a share of each."""
 
 Best = Callable[[float], Optimum]
 
@@ -76,8 +77,7 @@ def _bent(left: Array, middle: Array, right: Array) -> bool:
     """Whether a straight line from left to right misses what is in the middle."""
     if right[0] - left[0] < _LEAST_STEP:
         return False
-    off = np.abs(middle - 0.5 * (left + right))
-    counts, losses = np.split(off, [len(COLUMNS)])
-    of_count, of_loss = _OFF
+    size = np.ones(len(middle))
+    size[len(COLUMNS) :] = np.abs(middle[len(COLUMNS)])
     # NaN, of a fit without intervals, is no bend.
-    return bool((counts > of_count).any() or (losses > of_loss * np.abs(middle[-3])).any())
+    return bool((np.abs(middle - 0.5 * (left + right)) > _OFF * size).any())

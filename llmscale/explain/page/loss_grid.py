@@ -17,7 +17,8 @@ from llmscale.explain.laws import Array
 
 _STEP = math.log(10.0) / 8.0
 """Of ln N and ln D. Cubics through points so far apart are within 1e-5 of a power law."""
-_HORIZONS = 160
+_HORIZONS = 400
+"""Between so many distances beyond the runs m is a straight line."""
 _DIGITS = 8
 
 Ends = tuple[float, float]

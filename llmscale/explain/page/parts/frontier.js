@@ -38,6 +38,18 @@ class Frontier {
     };
   }
 
+  /** ln N of the size that so many tokens are the best for: beyond the table by its last slope. */
+  sizeFor(lnD) {
+    const { tokens, params } = this.table;
+    const after = tokens.findIndex((one) => one >= lnD);
+    const right = after === -1 ? tokens.length - 1 : Math.max(after, 1);
+    // Budgets may lie next to each other: a slope takes some distance.
+    let left = right - 1;
+    while (left > 0 && tokens[right] - tokens[left] < 1e-3) left -= 1;
+    const slope = (params[right] - params[left]) / (tokens[right] - tokens[left]);
+    return params[right] + slope * (lnD - tokens[right]);
+  }
+
   /** ln of the budget whose best run has this loss; the nearest end if there is none. */
   budgetOf(loss) {
     let [low, high] = [this.first, this.last];

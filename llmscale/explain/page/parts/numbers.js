@@ -103,7 +103,8 @@ function formatBytes(count) {
 /** Watt-hours: `3.1 MWh`. */
 function formatEnergy(wattHours) {
   for (const [unit, scale] of [['GWh', 1e9], ['MWh', 1e6], ['kWh', 1e3]]) {
-    if (wattHours >= 0.9995 * scale) return `${grouped(Number((wattHours / scale).toPrecision(3)))} ${unit}`;
+    const amount = Number((wattHours / scale).toPrecision(3));
+    if (amount >= 1) return `${grouped(amount)} ${unit}`;
   }
   return `${general(wattHours)} Wh`;
 }

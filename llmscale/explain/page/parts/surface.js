@@ -24,9 +24,11 @@ function interpolated(values, columns, rowsAt, columnsAt) {
   let sum = 0;
   for (let i = 0; i < 4; i += 1) {
     const start = (rowsAt.first + i) * columns + columnsAt.first;
-    let row = 0;
-    for (let j = 0; j < 4; j += 1) row += columnsAt.weights[j] * (values[start + j] ?? NaN);
-    sum += rowsAt.weights[i] * row;
+    for (let j = 0; j < 4; j += 1) {
+      const value = values[start + j];
+      if (value === null) return NaN;
+      sum += rowsAt.weights[i] * columnsAt.weights[j] * value;
+    }
   }
   return sum;
 }
@@ -52,15 +54,21 @@ class Surface {
     return { params: inside(this.grid.params), tokens: inside(this.grid.tokens) };
   }
 
-  level(lnN, lnD) {
-    const rowsAt = around(this.grid.params, lnN);
-    const columnsAt = around(this.grid.tokens, lnD);
-    if (!rowsAt || !columnsAt) return NaN;
-    return interpolated(this.grid.level, this.grid.tokens.count, rowsAt, columnsAt);
+  loss(lnN, lnD) {
+    return this.losses([lnN], [lnD])[0][0];
   }
 
-  loss(lnN, lnD) {
-    return this.ofLevel(this.level(lnN, lnD));
+  /** The losses of every size, and for each of all tokens. */
+  losses(sizes, tokens) {
+    const { level, params, tokens: axis } = this.grid;
+    const columnsAt = tokens.map((lnD) => around(axis, lnD));
+    return sizes.map((lnN) => {
+      const rowsAt = around(params, lnN);
+      if (!rowsAt) return tokens.map(() => NaN);
+      return columnsAt.map((at) => {
+        return at ? this.ofLevel(interpolated(level, axis.count, rowsAt, at)) : NaN;
+      });
+    });
   }
 
   ofLevel(level) {

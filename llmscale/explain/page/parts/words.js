@@ -1,0 +1,154 @@
+// The plan in words: a sentence, and a table of text. Everything is set as text, never as markup.
+
+/** An element of HTML; its children may be texts, which are never read as markup. */
+function html(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+/** Parts of a sentence: an amount in bold, and its interval after it if there is one. */
+function amount(said, ends = '') {
+  const parts = [html('b', {}, said)];
+  if (ends) parts.push(' ', html('span', { class: 'ends' }, ends));
+  return parts;
+}
+
+/** The loss with its interval. */
+function lossParts(page, run) {
+  const ends = formatEnds(...run.interval, run.loss);
+  return [`${page.metric} `, ...amount(formatLoss(run.loss, ...run.interval), ends)];
+}
+
+/** `With 1e22 FLOPs: 8.1B parameters [...], 205B tokens [...], loss 2.03 [...]; ...`, in parts. */
+function sentenceOf(page, decision) {
+  const { best, chosen, half } = decision;
+  const count = (lnCount) => formatCount(Math.exp(lnCount));
+  const begins = ['With ', ...amount(formatFlops(Math.exp(decision.lnC))), ' FLOPs: '];
+  if (chosen.isBest) {
+    return [
+      ...begins,
+      ...amount(`${count(best.lnN)} parameters`, formatCountEnds(...best.params)), ', ',
+      ...amount(`${count(best.lnD)} tokens`, formatCountEnds(...best.tokens)), ', ',
+      ...lossParts(page, best),
+      `; a model of half the size costs ${formatShare(half.loss)}.`,
+    ];
+  }
+  return [
+    ...begins,
+    ...amount(`${count(chosen.lnN)} parameters`), ' and ',
+    ...amount(`${count(chosen.lnD)} tokens`), ', ',
+    ...lossParts(page, chosen),
+    `, ${formatShare(chosen.above)} above the best, which has `,
+    ...amount(`${count(best.lnN)} parameters`, formatCountEnds(...best.params)), '.',
+  ];
+}
+
+/** The plan in three columns of tables, each with a heading and rows of what, how much, and what to
+ * know of it. */
+function planOf(page, decision, state) {
+  const machine = `${grouped(state.gpus, 0)} × ${decision.gpu.name}`;
+  const columns = [
+    [['The run', runRows(page, decision, state)]],
+    [
+      ['Next to it', besideRows(page, decision)],
+      ['For its lifetime', lifetimeRows(decision, state)],
+    ],
+    [
+      [`Training on ${machine}`, trainingRows(decision, state)],
+      ['Serving it', servingRows(decision, state)],
+    ],
+  ];
+  return columns.map((tables) => tables.filter(([, rows]) => rows.length));
+}
+
+function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
+  const ends = (name) => (chosen.isBest ? formatCountEnds(...best[name]) : '');
+  const far = beyond > 0 ? `${general(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
+  const loss = formatLoss(chosen.loss, ...chosen.interval);
+  const rows = [
+    ['compute', `${formatFlops(Math.exp(lnC))} FLOPs`, far],
+    ['parameters N', formatCount(Math.exp(chosen.lnN)), ends('params')],
+    ['tokens D', formatCount(Math.exp(chosen.lnD)), ends('tokens')],
+    ['tokens / parameter', general(Math.exp(chosen.lnD - chosen.lnN)), ''],
+    [page.metric, loss, formatEnds(...chosen.interval, chosen.loss)],
+  ];
+  if (state.unique !== null) {
+    const text = `over ${formatCount(state.unique)} unique tokens`;
+    rows.push(['passes', general(passes), text]);
+  }
+  return rows;
+}
+
+function besideRows(page, { best, chosen, basin, half, lnC }) {
+  const [small, large] = basin.map((lnN) => formatCount(Math.exp(lnN)));
+  const [most, fewest] = basin.map((lnN) => formatCount(Math.exp(lnC - LN6 - lnN)));
+  const more = Number.isFinite(half.compute) ? `${general(half.compute)}x` : 'never';
+  const rows = [
+    ['sizes that cost', `${small} to ${large}`, `at most ${formatShare(WITHIN)} more ${page.metric}`],
+    ['their tokens', `${fewest} to ${most}`, 'for the same FLOPs'],
+    ['half the size', `+${formatShare(half.loss)}`, `of the ${page.metric}, for the same FLOPs`],
+    ['half the size', more, `the FLOPs, for the same ${page.metric}`],
+  ];
+  if (chosen.isBest) return rows;
+  const loss = formatLoss(best.loss, ...best.interval);
+  return [
+    ['best size', formatCount(Math.exp(best.lnN)), formatCountEnds(...best.params)],
+    [`its ${page.metric}`, loss, `the choice is ${formatShare(chosen.above)} above`],
+    ...rows,
+  ];
+}
+
+function trainingRows({ training, gpu }, state) {
+  const speed = `${formatShare(state.mfu)} of ${general(gpu.peak_flops / 1e12)} TFLOP/s`;
+  const power = gpu.power_watts === null ? 'no power is published' : `${gpu.power_watts} W a board`;
+  const price = state.price === null ? 'no price is given' : `${formatMoney(state.price)} an hour`;
+  return [
+    ['GPU hours', grouped(Number(training.gpuHours.toPrecision(3))), speed],
+    ['time', formatSeconds(training.seconds), ''],
+    ['money', formatMoney(training.money), price],
+    ['energy', formatEnergy(training.wattHours), power],
+  ];
+}
+
+function servingRows({ serving }, state) {
+  if (serving === null) return [];
+  const { shape, weights, cache, gpus, perSecond } = serving;
+  return [
+    ['weights', formatBytes(weights), `${shape.name}, ${general(state.bytes)} bytes each`],
+    ['keys and values', formatBytes(cache), `of ${grouped(state.context)} tokens, in bfloat16`],
+    ['GPUs that hold it', grouped(gpus), ''],
+    ['tokens a second', general(perSecond), 'of one text, at most: by bandwidth'],
+  ];
+}
+
+function lifetimeRows({ lifetime, best }, state) {
+  if (lifetime === null) return [];
+  const served = ['tokens served', formatCount(state.served), ''];
+  if (!Number.isFinite(lifetime.lnD)) return [served, ['cheapest size', '-', 'none on this page']];
+  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller, and as good`;
+  const training = `${formatFlops(Math.exp(LN6 + lifetime.lnN + lifetime.lnD))} FLOPs to train`;
+  return [
+    served,
+    ['cheapest size', formatCount(Math.exp(lifetime.lnN)), smaller],
+    ['tokens D', formatCount(Math.exp(lifetime.lnD)), training],
+    ['FLOPs saved', formatShare(lifetime.saved), 'of training and serving together'],
+  ];
+}
+
+/** Show the plan in its place. */
+function showPlan(place, columns) {
+  const row = ([what, much, remark]) => html(
+    'tr', {},
+    html('th', { scope: 'row' }, what),
+    html('td', { class: 'amount' }, much),
+    html('td', { class: 'remark' }, remark),
+  );
+  const table = ([heading, rows]) => html(
+    'table', {},
+    html('caption', {}, heading),
+    html('tbody', {}, ...rows.map(row)),
+  );
+  place.replaceChildren(...columns.map((tables) => html('div', {}, ...tables.map(table))));
+}
