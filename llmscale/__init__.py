@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
+    from llmscale.explain.api.optimal import optimal
+    from llmscale.explain.api.plan import plan
     from llmscale.explain.api.plot import plot
     from llmscale.explain.api.predict import predict
     from llmscale.explain.api.read import read_runs
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
+    from llmscale.explain.planning.training_plan import TrainingPlan
     from llmscale.explain.table import RunTable
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
@@ -77,6 +80,7 @@ _PLACES = {
     "SweepStatus": "measure.sweep.status",
     "TaskForecast": "explain.fit.two_steps",
     "TrainedModel": "measure.trained.model",
+    "TrainingPlan": "explain.planning.training_plan",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
     "export": "measure.trained.exchange.export",
@@ -90,6 +94,8 @@ _PLACES = {
     "inspect_ladder": "measure.trained.inspection.ladder",
     "models": "measure.trained.listing",
     "open_model": "measure.trained.model",
+    "optimal": "explain.api.optimal",
+    "plan": "explain.api.plan",
     "plot": "explain.api.plot",
     "plot_inspection": "explain.inside",
     "predict": "explain.api.predict",
@@ -128,6 +134,7 @@ __all__ = [
     "SweepStatus",
     "TaskForecast",
     "TrainedModel",
+    "TrainingPlan",
     "TuneResult",
     "WorkError",
     "__version__",
@@ -142,6 +149,8 @@ __all__ = [
     "inspect_ladder",
     "models",
     "open_model",
+    "optimal",
+    "plan",
     "plot",
     "plot_inspection",
     "predict",

@@ -30,6 +30,7 @@ GROUPS = (
     "What to round to",
     "What to train",
     "What to forecast",
+    "What to plan",
     "What to draw",
     "What to read",
     "What to fit",

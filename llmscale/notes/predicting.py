@@ -65,6 +65,30 @@ OPTIMUM_DISPUTED = Kind(
     remedy="Compare methods (fit --method all); measure sizes around both at a larger budget.",
     limit=1.25,  # allocations that differ by less cost next to nothing
 )
+REPETITION_PUBLISHED = Kind(
+    "repetition-published",
+    DOUBT,
+    when="a plan repeats its text, and its law does not know what repeated text is worth",
+    means="It is as it was published, R_D* = 15.39 and R_N* = 5.31, for web text and the training "
+    "of its time; no interval holds how far it may be off here.",
+    remedy="Fit runs that repeat their text: --law data-constrained.",
+    source="Muennighoff et al. 2023, section 4",
+)
+LOSS_RISES_BY_TOKENS = Kind(
+    "loss-rises-by-tokens",
+    DOUBT,
+    when="by the law of a plan a model of half the size gets worse with more tokens",
+    means="The law is one of runs near the best of their budget, and does not hold so far from it: "
+    "smaller models that are trained for longer, and what is best to serve, are not told.",
+    remedy="Take another law (--law chinchilla), or measure small models on many tokens.",
+)
+TARGET_NOT_SURE = Kind(
+    "target-not-sure",
+    DOUBT,
+    when="the upper end of the forecasts does not reach the loss that is asked for at any compute",
+    means="The best guess reaches it, and its interval does not: so low a loss may not be had.",
+    remedy="Ask for a higher loss, or measure larger budgets.",
+)
 TASK_IN_PERCENT = Kind(
     "task-in-percent",
     WRONG,

@@ -9,6 +9,7 @@ import numpy as np
 
 from llmscale.errors import InputError, both
 from llmscale.errors.command_lines import command_line
+from llmscale.explain.api.best_of_budget import best_of
 from llmscale.explain.api.choosing import best_fit
 from llmscale.explain.api.curve_end import predict_end
 from llmscale.explain.api.fitted import (
@@ -19,7 +20,6 @@ from llmscale.explain.api.fitted import (
     read_for,
     tested,
 )
-from llmscale.explain.api.lowest_points import lowest_points
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import (
     Given,
@@ -32,24 +32,17 @@ from llmscale.explain.api.task import check_no_task, task_asked
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
-from llmscale.explain.estimation.trend import no_trend
 from llmscale.explain.fit.two_steps import TaskForecast, with_score
 from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
-from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.curve_end import EndForecast
 from llmscale.explain.forecast.forecast import Forecast
-from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
 from llmscale.explain.table import RunTable
 from llmscale.settings import shows_keywords, stated_options
 
 _IN_TWO = {"params", "tokens", "flops"}
 """What laws in N and D can be asked for, two at a time."""
-_LEAST_COUNT = 10.0
-"""A law whose best model has fewer parameters, or tokens, falls without end in the other."""
-_ANY_SIZE = 1e10
-"""An interval of a best size that spans more than this many times says nothing."""
 _OWN_OPTIONS = ("params", "tokens", "flops")
 """Inputs that have options of their own; `--inputs` gives the others."""
 
@@ -165,11 +158,11 @@ def predict(
 
 def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Forecast:
     """The loss at points, or at the best ones of budgets."""
-    fit, chosen = _fit_of(asked, points, every=every)
+    fit, chosen = fit_of(asked, points, every=every)
     level = Options(level=asked.options.get("level", fit.level)).level
     budgets = set(points) == {"flops"} and "flops" not in fit.law.inputs
     if budgets:
-        return replace(_best_of(fit, points["flops"], level), chosen=chosen)
+        return replace(best_of(fit, points["flops"], level), chosen=chosen)
     _check_inputs(fit, tuple(points))
     found = forecast_at(fit, level=level, check=tested(fit, level), **points)
     if "flops" in points and "flops" not in fit.law.inputs:
@@ -179,7 +172,7 @@ def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Fore
     return replace(found, chosen=chosen)
 
 
-def _fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[Fit, Chosen | None]:
+def fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[Fit, Chosen | None]:
     """The fit that is given or of the law that is named, or else that of the best law and why."""
     if asked.given:
         if every:
@@ -248,49 +241,6 @@ def _options_of(names: Sequence[str]) -> str:
     own = [f"--{name}" for name in names if name in _OWN_OPTIONS]
     others = ",".join(f"{name}=..." for name in names if name not in _OWN_OPTIONS)
     return both([*own, f"--inputs {others}"] if others else own)
-
-
-def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
-    """The forecast at the best size and tokens of every budget."""
-    if (flat := no_trend(fit)) is not None:
-        raise InputError(
-            f"these runs tell no best size: {flat.message}",
-            "name the column of the loss, --columns loss=NAME, or measure a wider range of runs",
-        )
-    check, points = tested(fit, level), lowest_points(fit)
-    optima = tuple(
-        optimum(fit, float(budget), level=level, check=check, points=points)
-        for budget in flops.ravel()
-    )
-    for one in optima:
-        _check_told(fit, one)
-    best = {
-        name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
-        for name in ("params", "tokens")
-    }
-    found = forecast_at(fit, level=level, check=check, **best)
-    budgets = flops if flops.ndim else float(flops)
-    disputed = tuple(note for one in optima for note in one.notes)
-    notes = (*found.notes, *disputed[-1:])  # of the last budget: the others say the same
-    return replace(found, at={"flops": budgets, **found.at}, optima=optima, notes=notes)
-
-
-def _check_told(fit: Fit, best: Optimum) -> None:
-    """Raise InputError for a best size or tokens that no model can have, or that may be anything:
-    the law has no optimum there."""
-    for name in ("params", "tokens"):
-        value, ends = getattr(best, name), best.intervals.get(name)
-        what = None
-        if not value >= _LEAST_COUNT:
-            what = f"the best of {best.flops:.3g} FLOPs would be {value:.3g} {name}"
-        elif ends is not None and not ends[1] <= _ANY_SIZE * ends[0]:
-            low, high = (f"{end:.3g}" for end in ends)
-            what = f"the best of {best.flops:.3g} FLOPs is anywhere from {low} to {high} {name}"
-        if what is not None:
-            raise InputError(
-                f"these runs tell no best size: by {fit.law.name} {what}",
-                "ask for a loss at --params and --tokens, or measure several budgets at each size",
-            )
 
 
 def _check_inputs(fit: Fit, given: tuple[str, ...]) -> None:

@@ -1,0 +1,64 @@
+"""The best size and tokens of a budget, and the forecast there: what every command says of it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from llmscale.errors import InputError
+from llmscale.explain.api.fitted import tested
+from llmscale.explain.api.lowest_points import lowest_points
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.trend import no_trend
+from llmscale.explain.forecast.asked import forecast_at
+from llmscale.explain.forecast.best_size import Optimum
+from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.forecast.optimum import optimum
+from llmscale.explain.laws import Array
+
+_LEAST_COUNT = 10.0
+"""A law whose best model has fewer parameters, or tokens, falls without end in the other."""
+_ANY_SIZE = 1e10
+"""An interval of a best size that spans more than this many times says nothing."""
+
+
+def best_of(fit: Fit, flops: Array, level: float) -> Forecast:
+    """The forecast at the best size and tokens of every budget."""
+    if (flat := no_trend(fit)) is not None:
+        raise InputError(
+            f"these runs tell no best size: {flat.message}",
+            "name the column of the loss, --columns loss=NAME, or measure a wider range of runs",
+        )
+    check, points = tested(fit, level), lowest_points(fit)
+    optima = tuple(
+        optimum(fit, float(budget), level=level, check=check, points=points)
+        for budget in flops.ravel()
+    )
+    for one in optima:
+        check_told(fit, one)
+    best = {
+        name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
+        for name in ("params", "tokens")
+    }
+    found = forecast_at(fit, level=level, check=check, **best)
+    budgets = flops if flops.ndim else float(flops)
+    disputed = tuple(note for one in optima for note in one.notes)
+    notes = (*found.notes, *disputed[-1:])  # of the last budget: the others say the same
+    return replace(found, at={"flops": budgets, **found.at}, optima=optima, notes=notes)
+
+
+def check_told(fit: Fit, best: Optimum) -> None:
+    """Raise InputError for a best size or tokens that no model can have, or that may be anything:
+    the law has no optimum there."""
+    for name in ("params", "tokens"):
+        value, ends = getattr(best, name), best.intervals.get(name)
+        what = None
+        if not value >= _LEAST_COUNT:
+            what = f"the best of {best.flops:.3g} FLOPs would be {value:.3g} {name}"
+        elif ends is not None and not ends[1] <= _ANY_SIZE * ends[0]:
+            low, high = (f"{end:.3g}" for end in ends)
+            what = f"the best of {best.flops:.3g} FLOPs is anywhere from {low} to {high} {name}"
+        if what is not None:
+            raise InputError(
+                f"these runs tell no best size: by {fit.law.name} {what}",
+                "ask for a loss at --params and --tokens, or measure several budgets at each size",
+            )

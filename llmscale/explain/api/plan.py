@@ -1,0 +1,245 @@
+"""`llmscale.plan`: what to train with a budget, what it costs, and what may be chosen instead."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from llmscale.errors import InputError, both
+from llmscale.explain.api.best_of_budget import best_of, check_told
+from llmscale.explain.api.fitted import Asked, read_for, tested
+from llmscale.explain.api.plan_settings import PlanSpec
+from llmscale.explain.api.predict import fit_of
+from llmscale.explain.api.read import LawName, laws_of
+from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.estimation.identifiability import unusable, why_not
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.forecast.asked import forecast_at, numbers_asked
+from llmscale.explain.forecast.best_size import Optimum
+from llmscale.explain.forecast.chosen import Chosen
+from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.laws import LAWS
+from llmscale.explain.planning.budget import Budget
+from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.cost import Hardware
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.inverse import flops_for_loss
+from llmscale.explain.planning.make import Wanted, make_plan
+from llmscale.explain.planning.real_shape import setting_of
+from llmscale.explain.planning.surface import IN_TWO, OF_TEXT, UNIQUE
+from llmscale.explain.planning.training_plan import TrainingPlan
+from llmscale.explain.table import RunTable
+from llmscale.machine.gpus import GPUS, gpu_named
+from llmscale.settings import shows_keywords
+
+_BUDGETS = ("flops", "gpu_hours", "hours", "loss")
+_OF_GPUS = ("gpu_hours", "hours", "gpus", "mfu", "price_per_hour", "pue")
+"""What says nothing without the kind of GPU."""
+_KNOWS_TEXT = "data-constrained"
+_REPEATED = 1.01
+"""Passes over the text from which on it is repeated: counts of tokens are rounded."""
+
+
+@shows_keywords(PlanSpec)
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
+def plan(
+    source: Any = None,
+    *,
+    flops: Any = None,
+    gpu_hours: Any = None,
+    hours: float | None = None,
+    loss: float | None = None,
+    gpu: str | None = None,
+    gpus: int | None = None,
+    mfu: float | None = None,
+    price_per_hour: float | None = None,
+    pue: float | None = None,
+    within: float | str = 0.005,
+    inference_tokens: Any = None,
+    unique_tokens: Any = None,
+    arch: str | None = None,
+    vocab_size: int | None = None,
+    context: int | None = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    output: Path | str | None = None,
+    **settings: Unpack[Given],
+) -> TrainingPlan:
+    """What to train with a budget: size and tokens with intervals, the loss to expect, the nearest
+    model that can be built, time, money and energy, and what may be chosen instead.
+
+    The budget is `flops` (C = 6ND), or `gpu_hours` or `hours` of `gpus` of a kind `gpu`, or the
+    least compute that reaches a `loss`. `within` is how much of the loss another size may cost.
+    With `inference_tokens` to serve, the run that costs least over the model's life is told
+    (Sardana et al. 2024); with `unique_tokens` of text, more are passes over it again (Muennighoff
+    et al. 2023). `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
+    keywords = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours, "loss": loss}
+    keywords |= {"gpu": gpu, "gpus": gpus, "mfu": mfu, "price_per_hour": price_per_hour}
+    keywords |= {"pue": pue, "within": within, "inference_tokens": inference_tokens}
+    keywords |= {"unique_tokens": unique_tokens, "arch": arch, "vocab_size": vocab_size}
+    keywords |= {"context": context, "law": law, "refit": refit}
+    keywords |= {"output": output, **settings}
+    spec = asked_spec(PlanSpec, keywords)
+    hardware = _hardware(spec)
+    _check_one_budget(spec)
+    asked = Asked(
+        source,
+        laws_of(spec.law),
+        reading_given(settings),
+        options_given(spec, settings),
+        spec.refit,
+    )
+    unique = _amount("unique_tokens", spec.unique_tokens)
+    if unique is not None:
+        asked = _knowing_text(asked)
+    budget = _budget(spec, hardware)
+    if budget is None:
+        assert spec.loss is not None
+        budget = _for_loss(asked, unique, spec.loss)
+    fit, chosen = _fit_at(asked, budget.flops.value)
+    judge = replace(_judge(asked, fit, unique), hardware=hardware)
+    forecast, optimum = _forecast(judge, budget.flops.value)
+    wanted = Wanted(
+        within=float(spec.within),
+        setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
+        served=_amount("inference_tokens", spec.inference_tokens),
+    )
+    return make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
+
+
+def _hardware(spec: PlanSpec) -> Hardware | None:
+    """What is trained on. Raises InputError for hours and prices of no kind of GPU."""
+    if spec.gpu is None:
+        named = [name for name in _OF_GPUS if getattr(spec, name) is not None]
+        if named:
+            flag = f"--{named[0].replace('_', '-')}"
+            raise InputError(
+                f"{flag} says nothing if the kind of GPU is not known",
+                f"name one: --gpu h100; there are {GPUS.choices}",
+            )
+        return None
+    gpu = gpu_named(spec.gpu)
+    return Hardware(
+        gpu=gpu,
+        gpus=spec.gpus,
+        mfu=gpu.mfu if spec.mfu is None else spec.mfu,
+        mfu_source=gpu.mfu_source if spec.mfu is None else "as asked for",
+        price_per_hour=spec.price_per_hour,
+        pue=spec.pue or 1.0,
+    )
+
+
+def _check_one_budget(spec: PlanSpec) -> None:
+    """Raise InputError unless exactly one budget is given, and all that it takes."""
+    given = [f"--{name.replace('_', '-')}" for name in _BUDGETS if getattr(spec, name) is not None]
+    if not given:
+        raise InputError(
+            "no budget is given",
+            "give one of --flops 1e22, --gpu-hours 1000 --gpu h100, and --loss 2.5",
+        )
+    if len(given) > 1:
+        raise InputError(f"{both(given)} are given, which are {len(given)} budgets", "give one")
+    if spec.hours is not None and spec.gpus is None:
+        raise InputError(
+            "--hours are those of all GPUs, and nobody said how many",
+            "add --gpus 8, or give --gpu-hours",
+        )
+
+
+def _amount(name: str, value: Any) -> float | None:
+    """A positive number that may be written as 1T. Raises InputError."""
+    if value is None:
+        return None
+    number = numbers_asked(name, value)
+    if number.ndim:
+        raise InputError(f"there are {number.size} of {name}, and one is asked for", "give one")
+    return float(number)
+
+
+def _budget(spec: PlanSpec, hardware: Hardware | None) -> Budget | None:
+    """The FLOPs that are given, or that GPU hours pay for; None if a loss is asked for."""
+    flops = _amount("flops", spec.flops)
+    if flops is not None:
+        return Budget(Estimate(flops), f"{flops:.3g} FLOPs")
+    hours = _amount("gpu_hours", spec.gpu_hours)
+    if spec.hours is not None:
+        assert spec.gpus is not None
+        hours = spec.gpus * spec.hours
+    if hours is None:
+        return None
+    assert hardware is not None
+    flops = hours * hardware.flops_per_hour
+    return Budget(
+        Estimate(flops), f"{hours:,.6g} GPU hours of {hardware.gpu.name}, {flops:.3g} FLOPs"
+    )
+
+
+def _for_loss(asked: Asked, unique: float | None, loss: float) -> Budget:
+    """The least compute that reaches a loss, by the law that is taken at that compute."""
+    fit, _ = _fit_at(asked, _usual_flops(asked))
+    while True:
+        found = flops_for_loss(_judge(asked, fit, unique), loss)
+        again, _ = _fit_at(asked, found.value)
+        if again.law.name == fit.law.name:
+            return Budget(found, f"a {fit.metric} of {loss:g}", loss)
+        asked, fit = replace(asked, laws=(again.law.name,)), again
+
+
+def _usual_flops(asked: Asked) -> float:
+    """A budget that the table knows: its largest."""
+    if asked.given:
+        return 1.0
+    frame = read_for(asked).frame
+    largest = float((6.0 * frame["params"] * frame["tokens"]).max())
+    return largest if largest > 0 else 1.0
+
+
+def _fit_at(asked: Asked, flops: float) -> tuple[Fit, Chosen | None]:
+    """The fit that is taken at a budget, and why."""
+    return fit_of(asked, {"flops": np.asarray(flops)}, every=False)
+
+
+def _judge(asked: Asked, fit: Fit, unique: float | None) -> Judge:
+    """How runs are judged by a fit. Raises InputError if it is of no law in N and D."""
+    if fit.law.inputs not in (IN_TWO, OF_TEXT):
+        raise InputError(
+            f"{fit.law.name} predicts from {both(fit.law.inputs)}, and a plan takes a law in N "
+            "and D",
+            "name one: --law chinchilla",
+        )
+    level = Options(level=asked.options.get("level", fit.level)).level
+    return Judge(fit, level, tested(fit, level), unique)
+
+
+def _knowing_text(asked: Asked) -> Asked:
+    """Asks for the law that knows what repeated text is worth, if none is named and the table has
+    runs that repeat theirs."""
+    if asked.given or asked.laws:
+        return asked
+    runs = read_for(asked)
+    return replace(asked, laws=(_KNOWS_TEXT,)) if _tells_repetition(runs) else asked
+
+
+def _tells_repetition(runs: RunTable) -> bool:
+    frame, law = runs.frame, LAWS.find(_KNOWS_TEXT)
+    if UNIQUE not in frame or not (frame["tokens"] > _REPEATED * frame[UNIQUE]).any():
+        return False
+    return unusable(law, frame, OF_TEXT) is None and why_not(law, frame, OF_TEXT) is None
+
+
+def _forecast(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
+    """The forecast of the best run of a budget, as `predict` gives it unless text is repeated; and
+    the best run if no text was, None by a law that is one of repeated text."""
+    fit, optimum = judge.fit, None
+    if not judge.surface.knows_text:
+        freely = best_of(fit, np.asarray(flops), judge.level)
+        optimum = freely.optima[0]
+        if judge.unique is None or optimum.tokens <= judge.unique:
+            return freely, optimum
+    params, tokens = map(float, judge.surface.best(flops))
+    asked = judge.surface.inputs(params, tokens)
+    check_told(fit, Optimum(flops, params, tokens, float(fit.law.loss(*asked.values()))))
+    told = forecast_at(fit, level=judge.level, check=judge.check, **asked)
+    return replace(told, at={"flops": flops, "params": params, "tokens": tokens}), optimum

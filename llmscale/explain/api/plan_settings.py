@@ -1,0 +1,150 @@
+"""What `llmscale plan` can be told. Light: `--help` reads the declarations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError
+from llmscale.errors.printable import begun
+from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, REFIT, OfRuns, law_names
+from llmscale.machine.gpus import GPUS
+from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT
+from llmscale.settings import Range, check_settings, setting
+
+
+def share_said(text: str) -> float:
+    """`0.5%` as 0.005. Raises InputError."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        if rest:
+            raise ValueError
+        return float(number) / (100.0 if percent else 1.0)
+    except ValueError:
+        raise InputError(f"{begun(repr(text))} is no share", "write it like 0.5%") from None
+
+
+@dataclass(frozen=True)
+class PlanSpec(OfRuns):
+    """What `llmscale plan` plans, and by which law."""
+
+    flops: Any = setting(
+        None,
+        help="A budget, like 1e22.",
+        group=PLAN,
+        parse=str,
+        flags=("--flops", "-C"),
+        metavar="1e22",
+    )
+    gpu_hours: Any = setting(
+        None,
+        help="A budget in hours of one GPU, with --gpu.",
+        group=PLAN,
+        parse=str,
+        metavar="1000",
+    )
+    hours: float | None = setting(
+        None,
+        help="A budget in hours of all --gpus.",
+        group=PLAN,
+        within=Range(0, 1e6, above=True),
+    )
+    loss: float | None = setting(
+        None,
+        help="A loss, for the least compute that reaches it.",
+        group=PLAN,
+        within=Range(-1e6, 1e6),
+    )
+    gpu: str | None = setting(
+        None,
+        help="What to train on, for hours, money and energy.",
+        usual="only FLOPs are told",
+        group=PLAN,
+        metavar="NAME",
+        choices=lambda: GPUS,
+        only_shown=True,
+    )
+    gpus: int | None = setting(
+        None, help="How many of them, for the time.", group=PLAN, within=Range(1, 1e7)
+    )
+    mfu: float | None = setting(
+        None,
+        help="Share of their peak that training reaches.",
+        usual="what was published of such a GPU, or 0.35",
+        group=PLAN,
+        within=Range(0, 1, above=True),
+    )
+    price_per_hour: float | None = setting(
+        None, help="What an hour of one GPU costs.", group=PLAN, within=Range(0, 1e6)
+    )
+    pue: float | None = setting(
+        None,
+        help="Energy of the building for each of the boards.",
+        usual="1, that of the boards",
+        group=PLAN,
+        within=Range(1, 10),
+    )
+    within: Any = setting(
+        0.005,
+        help="How much of the loss another size may cost.",
+        usual="0.5%",
+        group=PLAN,
+        parse=share_said,
+        metavar="0.5%",
+        within=Range(0, 0.5, above=True),
+    )
+    inference_tokens: Any = setting(
+        None,
+        help="Tokens to serve in the model's life, for the run that costs least with them.",
+        group=PLAN,
+        parse=str,
+        metavar="1T",
+    )
+    unique_tokens: Any = setting(
+        None,
+        help="How much text there is: more tokens are passes over it again.",
+        usual="as much as is asked for",
+        group=PLAN,
+        parse=str,
+        metavar="50B",
+    )
+    arch: str | None = setting(
+        None,
+        help="The architecture of the nearest shape.",
+        usual="that of the largest run, or llama",
+        group=PLAN,
+        metavar="NAME",
+        choices=lambda: ARCHITECTURES,
+        only_shown=True,
+    )
+    vocab_size: int | None = setting(
+        None,
+        help="Entries of its vocabulary.",
+        usual="those of the largest run, or 32,000",
+        group=PLAN,
+        within=Range(2, 1e9),
+    )
+    context: int | None = setting(
+        None,
+        help="Tokens of its sequences.",
+        usual="those of the largest run, or 2,048",
+        group=PLAN,
+        within=Range(LEAST_CONTEXT, MOST_CONTEXT),
+    )
+    law: str | type | None = setting(
+        None,
+        help="A law in N and D, or ./mine.py:MyLaw.",
+        choices=law_names,
+        **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
+    )
+    refit: bool = setting(False, **REFIT)
+    output: str | Path | None = setting(
+        None,
+        help="A figure of loss against cost: a .png, .pdf or .svg.",
+        usual="none",
+        group=OUTPUT,
+        flags=("--out", "-o"),
+        metavar="FILE",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)

@@ -1,0 +1,99 @@
+"""How flat the valley is: sizes that cost next to nothing at equal compute, and smaller models
+trained for longer to an equal loss."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.search import crossing
+from llmscale.explain.planning.surface import LossSurface
+
+SMALLER = (0.5, 0.25)
+"""Shares of N* that are asked to reach the loss of the best size."""
+_LEAST_SHARE = 1e-3
+"""Of N*: no smaller model is looked at."""
+
+
+@dataclass(frozen=True)
+class Basin:
+    """Sizes whose loss at equal compute is at most a share `within` above the lowest, as shares of
+    N*: from `smallest` to `largest`."""
+
+    within: float
+    smallest: Estimate
+    largest: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "within": self.within,
+            "smallest": self.smallest.to_json(),
+            "largest": self.largest.to_json(),
+        }
+
+    def __str__(self) -> str:
+        smallest, largest = (one.written(_times) for one in (self.smallest, self.largest))
+        cost = f"{100 * self.within:.3g}% of the loss"
+        return f"{smallest} to {largest} of the size costs at most {cost}"
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A model of `share` of N* that reaches the loss of the plan: by so many `tokens`, and so many
+    times the compute; infinite if no tokens reach it."""
+
+    share: float
+    tokens: float
+    compute: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {"share": self.share, "tokens": self.tokens, "compute": self.compute.to_json()}
+
+
+def basin_of(judge: Judge, flops: float, within: float) -> Basin:
+    """The basin of a budget."""
+    sides = {}
+    for name, end in (("smallest", np.log(_LEAST_SHARE)), ("largest", -np.log(_LEAST_SHARE))):
+
+        def share(surface: LossSurface, end: float = end) -> Any:
+            return np.exp(_edge(surface, flops, within, end))
+
+        sides[name] = estimated(judge.fit, judge.unique, judge.level, share)
+    return Basin(within, **sides)
+
+
+def _edge(surface: LossSurface, flops: float, within: float, end: float) -> Any:
+    """ln of the share of N* at which the loss is `within` above the lowest, looked for up to
+    `end`."""
+    N, D = surface.best(flops)
+    lowest = surface.loss(N, D)
+    allowed = lowest + within * np.abs(lowest)
+
+    def spare(part: Any) -> Any:
+        times = np.exp(part * end)
+        return allowed - surface.loss(N * times, D / times)
+
+    return end * crossing(spare, np.zeros(np.shape(N)), np.ones(np.shape(N)))
+
+
+def smaller_models(judge: Judge, flops: float, shares: Sequence[float]) -> tuple[Smaller, ...]:
+    """Models of these shares of N* that reach the loss of the best one."""
+    found = []
+    for share in shares:
+
+        def compute(surface: LossSurface, share: float = share) -> Any:
+            N, D = surface.best(flops)
+            loss = surface.loss(N, D)
+            return share * surface.tokens_for(share * N, loss, D / share) / D
+
+        times = estimated(judge.fit, judge.unique, judge.level, compute)
+        tokens = float(judge.surface.best(flops)[1])
+        found.append(Smaller(share, times.value * tokens / share, times))
+    return tuple(found)
+
+
+def _times(share: float) -> str:
+    return f"{share:.2f}x" if share < 10 else f"{share:.3g}x"

@@ -1,0 +1,68 @@
+"""A number of a plan with its interval, by asking every refit of the law for it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmscale.explain.estimation.result import Fit, with_coefficients
+from llmscale.explain.laws import Array
+from llmscale.explain.planning.surface import LossSurface
+
+Ends = tuple[float, float]
+Question = Callable[[LossSurface], Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, and the ends of its interval: NaN if there is none, infinite if nothing bounds
+    it."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        return not math.isnan(self.low)
+
+    def to_json(self) -> dict[str, Any]:
+        """The value and its interval; null for what is not finite."""
+        return {"value": self.value, "interval": [self.low, self.high]}
+
+    def written(self, write: Callable[[float], str]) -> str:
+        """`8.35B [7.71B, 8.97B]`, with each number as `write` writes it."""
+        if not self.has_interval:
+            return write(self.value)
+        low, high = (write(end) if math.isfinite(end) else "any" for end in (self.low, self.high))
+        return f"{write(self.value)} [{low}, {high}]"
+
+
+def estimated(fit: Fit, unique: float | None, level: float, question: Question) -> Estimate:
+    """What the law answers to a question, and the central interval of what its refits answer."""
+    with np.errstate(all="ignore"):
+        value = float(np.ravel(question(LossSurface(fit.law, unique)))[0])
+        if not len(fit.replicates):
+            return Estimate(value)
+        answers = np.ravel(question(refits_of(fit, unique)))
+    return Estimate(value, *ends_of(answers, level))
+
+
+def refits_of(fit: Fit, unique: float | None) -> LossSurface:
+    """The surface of all refits of a law at once."""
+    return LossSurface(with_coefficients(fit.law, fit.replicates), unique)
+
+
+def ends_of(answers_B: Array, level: float) -> Ends:
+    """The ends of the central interval; refits that have no answer (NaN) are left out, and an
+    infinite answer is one."""
+    told = np.sort(answers_B[~np.isnan(answers_B)])
+    if not len(told):
+        return math.nan, math.nan
+    tail = 0.5 * (1.0 - level)
+    # No interpolation next to an infinite answer, which would be NaN.
+    method = "linear" if np.isfinite(told).all() else "nearest"
+    low, high = np.quantile(told, [tail, 1.0 - tail], method=method)  # type: ignore[call-overload]
+    return float(low), float(high)

@@ -1,0 +1,104 @@
+"""The least compute whose best run has a loss, and how far that is known."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from llmscale.errors import InputError
+from llmscale.explain import digits
+from llmscale.explain.forecast.forecast import forecast
+from llmscale.explain.laws import Array
+from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.search import crossing
+from llmscale.quantity import MOST, format_count
+
+_LEAST_FLOPS = 600.0
+"""Ten parameters and ten tokens: no model is smaller."""
+_STEPS = 1000
+_FAR_BELOW, _FAR_ABOVE = 1e-6, 1e9
+"""Times the compute, in which ends of its interval are looked for."""
+
+
+def flops_for_loss(judge: Judge, loss: float) -> Estimate:
+    """The least C of which the best run has this loss.
+
+    Its interval holds every C at which a new run there might have it, as forecasts of the loss go:
+    it ends where their lower and their upper end reach the loss, at infinity if that never does.
+    Raises InputError if no compute reaches it, or any does."""
+    surface = judge.surface
+    log_C = np.linspace(math.log(_LEAST_FLOPS), math.log(float(MOST)), _STEPS)
+
+    def above(log_C: Any) -> Any:
+        return surface.lowest_loss(np.exp(log_C)) - loss
+
+    with np.errstate(all="ignore"):
+        found = _first_below(above, log_C)
+        if math.isnan(found):
+            raise _unreachable(judge, loss)
+        if found == log_C[0]:
+            raise InputError(
+                f"a loss of {loss:g} takes no training: by {judge.fit.law.name} a model of ten "
+                "parameters has it",
+                "give a loss that runs of the table have, or less",
+            )
+        if not len(judge.fit.replicates):
+            return Estimate(math.exp(found))
+        near = np.linspace(
+            max(found + math.log(_FAR_BELOW), log_C[0]),
+            min(found + math.log(_FAR_ABOVE), log_C[-1]),
+            _STEPS,
+        )
+        ends = [_end(judge, loss, side, near) for side in ("low", "high")]
+    return Estimate(math.exp(found), *ends)
+
+
+def _end(judge: Judge, loss: float, side: str, log_C: Array) -> float:
+    """Where an end of the forecast at the best run of a budget reaches the loss."""
+
+    def above(log_C: Any) -> Any:
+        asked = judge.surface.inputs(*judge.surface.best(np.exp(log_C)))
+        told = forecast(judge.fit, level=judge.level, check=judge.check, **asked)
+        return np.asarray(getattr(told, side)) - loss
+
+    found = _first_below(above, log_C)
+    return math.inf if math.isnan(found) else math.exp(found)
+
+
+def _first_below(function: Any, points: Array) -> float:
+    """The first place at which a function is no longer above 0; the first point if it is not there,
+    NaN if it always is."""
+    below = np.ravel(function(points)) <= 0
+    if not below.any():
+        return math.nan
+    place = int(below.argmax())
+    if place == 0:
+        return float(points[0])
+    return float(crossing(function, points[place - 1], points[place]))
+
+
+def _unreachable(judge: Judge, loss: float) -> InputError:
+    """Why no compute reaches a loss: it lies below the floor, or below what the text can give."""
+    fit = judge.fit
+    shown = f"{loss:g}"
+    if judge.unique is not None:
+        least = digits.number(float(judge.surface.lowest_loss(float(MOST) / 100.0)))
+        text = format_count(judge.unique)
+        return InputError(
+            f"{shown} is below {least}, the least that {text} unique tokens give by "
+            f"{fit.law.name}: no compute reaches it",
+            "ask for a higher loss, or get more text: --unique-tokens",
+        )
+    name = fit.law.floor
+    if name is None or loss >= float(fit.law.coefficients()[name]):
+        return InputError(
+            f"by {fit.law.name} no compute up to {float(MOST):.0e} FLOPs reaches a loss of {shown}",
+            "ask for a higher loss, or take another law: --law",
+        )
+    ends = fit.interval(name) or (math.nan, math.nan)
+    floor = digits.with_ends(fit.reads(name), *ends)
+    return InputError(
+        f"{shown} is below the floor {floor} of {fit.law.name}: no compute reaches it",
+        "ask for a higher loss",
+    )

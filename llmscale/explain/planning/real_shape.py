@@ -1,0 +1,115 @@
+"""The nearest model that can be built: a shape of the ladder, by the count that the law's N is."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.planning.choice import Choice, Judge, Run
+from llmscale.runs.shape import ARCHITECTURES, LARGEST, Shape, ladder
+
+USUAL_VOCABULARY, USUAL_CONTEXT = 32_000, 2048
+"""Of language models of the usual sizes; those of a sweep of one's own are read in its table."""
+_FAR = math.log(1.3)
+"""Steps of the ladder are closer than this; a size further from every member is off its ends."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a shape depends on besides its size."""
+
+    arch: str
+    vocab_size: int
+    context: int
+
+    def __str__(self) -> str:
+        return f"{self.arch}, vocabulary {self.vocab_size:,}, context {self.context:,}"
+
+
+@dataclass(frozen=True)
+class RealShape:
+    """A model that can be built, and the run of it: as many tokens as the budget pays for, its
+    attention included, or that reach the loss that was asked for."""
+
+    shape: Shape
+    count: str
+    choice: Choice
+
+    @property
+    def attention_share(self) -> float:
+        """How many FLOPs a token takes above the 6N that the law counts: those of attention, and of
+        weights that N does not count; a share of 6N."""
+        return self.shape.flops_per_token / (6.0 * self.choice.params) - 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        shape = self.shape
+        names = ("n_layer", "d_model", "n_head", "d_ff", "vocab_size", "context", "arch")
+        counts = ("params_non_embedding", "params", "params_total", "flops_per_token")
+        return {
+            "shape": shape.name,
+            **{name: getattr(shape, name) for name in (*names, *counts)},
+            "count": self.count,
+            "flops_above_6ND": self.attention_share,
+            "memory_bytes": shape.memory_bytes(),
+            "run": self.choice.to_json(),
+        }
+
+
+def setting_of(fit: Fit, arch: str | None, vocab_size: int | None, context: int | None) -> Setting:
+    """What was asked for, or what the largest run of the table had, or what is usual."""
+    return Setting(
+        arch=arch or _arch_of(fit) or "llama",
+        vocab_size=int(vocab_size or _of_largest(fit, "vocab_size") or USUAL_VOCABULARY),
+        context=int(context or _of_largest(fit, "context") or USUAL_CONTEXT),
+    )
+
+
+def nearest_shape(count: str, params: float, setting: Setting) -> Shape | None:
+    """The shape of the ladder whose `count` is nearest; None if none is near."""
+    if params > LARGEST:
+        return None
+    shapes = ladder(vocab_size=setting.vocab_size, context=setting.context, arch=setting.arch)
+
+    def distance(shape: Shape) -> float:
+        return abs(math.log(getattr(shape, count) / params))
+
+    nearest = min(shapes, key=distance)
+    return nearest if distance(nearest) <= _FAR else None
+
+
+def real_shape(
+    judge: Judge, params: float, flops: float, setting: Setting, loss: float | None
+) -> RealShape | None:
+    """The nearest shape to N, on the tokens that the budget pays for, or that reach a loss; None if
+    no shape is near, or none reaches it."""
+    count = judge.fit.origin.count
+    shape = nearest_shape(count, params, setting)
+    if shape is None:
+        return None
+    own = float(getattr(shape, count))
+    tokens = flops / shape.flops_per_token
+    if loss is not None:
+        # Twice fewer tokens than the budget pays for never reach what its best run does.
+        tokens = float(judge.surface.tokens_for(own, loss, 0.5 * tokens)[0, 0])
+        if not np.isfinite(tokens):
+            return None
+    run = Run("nearest shape", own, tokens, tokens * shape.flops_per_token)
+    return RealShape(shape, count, judge.choices([run])[0])
+
+
+def _arch_of(fit: Fit) -> str | None:
+    """The architecture of the largest run, if its counts are known here."""
+    name = _of_largest(fit, "arch")
+    known = isinstance(name, str) and ARCHITECTURES.accepts(name) and ARCHITECTURES.is_here(name)
+    return name if known else None
+
+
+def _of_largest(fit: Fit, name: str) -> Any:
+    """What stands in a column of the largest run; None if the table has no such column."""
+    frame = None if fit.runs is None else fit.runs.frame
+    if frame is None or name not in frame or "params" not in frame:
+        return None
+    known = frame[frame[name].notna() & frame["params"].notna()]
+    return None if known.empty else known.loc[known["params"].idxmax(), name]

@@ -1,0 +1,140 @@
+"""What a plan says of itself, in sentences."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llmscale.errors import both
+from llmscale.explain import digits
+from llmscale.explain.planning.basin import Smaller
+from llmscale.explain.planning.cost import Cost, Hardware
+from llmscale.explain.planning.repetition import Repetition
+from llmscale.explain.planning.serving import Serving
+from llmscale.quantity import format_count, format_seconds
+
+if TYPE_CHECKING:
+    from llmscale.explain.planning.training_plan import TrainingPlan
+
+SHARES = {0.5: "half the size", 0.25: "a quarter of the size"}
+_NO_LOSS = 1e-4
+"""A share of the loss below which nothing is lost."""
+
+
+def verdict(plan: "TrainingPlan") -> str:
+    """What to train, and the loss to expect."""
+    params, tokens = (one.written(format_count) for one in (plan.params, plan.tokens))
+    ratio = plan.tokens.value / plan.params.value
+    loss = digits.with_ends(plan.loss.value, plan.loss.low, plan.loss.high)
+    level = f" ({100 * plan.level:g}%)" if plan.loss.has_interval else ""
+    return (
+        f"{params} parameters on {tokens} tokens, {ratio:.3g} a parameter: {plan.forecast.metric} "
+        f"{loss}{level}"
+    )
+
+
+def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
+    """A name and a sentence of each thing that there is something to say of."""
+    yield "budget", _budget(plan)
+    if plan.hardware is not None and plan.cost is not None:
+        yield "cost", cost_said(plan.hardware, plan.cost)
+    yield "shape", _shape(plan)
+    yield "flat", f"{plan.basin}, at equal compute"
+    yield "smaller", both([_smaller(one) for one in plan.smaller])
+    if plan.serving is not None:
+        yield "serving", _serving(plan.serving, plan.params.value)
+    if plan.repetition is not None:
+        yield "text", _repetition(plan.repetition, plan.flops)
+
+
+def cost_said(hardware: Hardware, cost: Cost) -> str:
+    """GPU hours, wall time, money and energy, as far as they are known."""
+    parts = [f"{amount(cost.gpu_hours)} GPU hours of {hardware.gpu.name}"]
+    if cost.wall_seconds is not None:
+        parts.append(f"{format_seconds(cost.wall_seconds)} on {hardware.gpus:,}")
+    if cost.money is not None:
+        price = hardware.price_per_hour
+        parts.append(f"{amount(cost.money)} at {price:g} a GPU hour")
+    if cost.kwh is not None:
+        times = "" if hardware.pue == 1 else f" x {hardware.pue:g}"
+        parts.append(f"{energy(cost.kwh)} (board power{times})")
+    share = f"at {hardware.mfu:.3g} of their peak, {hardware.mfu_source}"
+    return f"{', '.join(parts)}; {share}"
+
+
+def amount(value: float) -> str:
+    """Hours or money: `2.5`, `8,400`, `1.87M`."""
+    if value < 100:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value < 1e5 else format_count(value)
+
+
+def energy(kwh: float) -> str:
+    """`29.4 MWh`."""
+    for unit, size in (("GWh", 1e6), ("MWh", 1e3)):
+        if kwh >= size:
+            return f"{kwh / size:.3g} {unit}"
+    return f"{kwh:.3g} kWh"
+
+
+def _budget(plan: "TrainingPlan") -> str:
+    if plan.budget.loss is None:
+        return plan.budget.said
+    return f"{plan.budget.said} takes {plan.budget.flops.written(_flops)} FLOPs at the least"
+
+
+def _shape(plan: "TrainingPlan") -> str:
+    if plan.shape is None:
+        return f"no built-in one is near {format_count(plan.params.value)} ({plan.setting})"
+    real = plan.shape
+    run = real.choice
+    why = "the budget pays for" if plan.budget.loss is None else "the loss takes"
+    loss = digits.number(run.loss.value, run.loss.low, run.loss.high)
+    return (
+        f"{real.shape.name} ({plan.setting}): N = {format_count(run.params)}; a token takes "
+        f"{real.attention_share:.1%} more FLOPs than 6N, so {why} {format_count(run.tokens)} "
+        f"tokens, loss {loss}"
+    )
+
+
+def _smaller(one: Smaller) -> str:
+    name = SHARES.get(one.share, f"{one.share:g} of the size")
+    if not math.isfinite(one.tokens):
+        return f"{name} does not reach that loss with any tokens"
+    return f"{name} reaches that loss with {one.compute.written(_times)} the compute"
+
+
+def _serving(serving: Serving, params: float) -> str:
+    share = serving.params.value / params
+    return (
+        f"with {format_count(serving.served)} tokens to serve, {share:.2f}x of the size, "
+        f"{serving.params.written(format_count)} on {serving.tokens.written(format_count)} tokens, "
+        f"reaches that loss and saves {serving.saved.written(_percent)} of all FLOPs"
+    )
+
+
+def _repetition(text: Repetition, flops: float) -> str:
+    unique = format_count(text.unique)
+    if text.epochs <= 1:
+        return f"the run takes {text.epochs:.0%} of {unique} unique tokens, and repeats none"
+    costs = text.costs.written(digits.number)
+    enough = (
+        f"no compute gets below {text.least_loss.written(digits.number)}, and what lies beyond "
+        f"{text.enough_flops:.3g} FLOPs ({text.enough_epochs:.3g} epochs) is worth less than "
+        f"{100 * text.within:.3g}% of it"
+    )
+    return (
+        f"{text.epochs:.3g} epochs over {unique} unique tokens; on new text the loss would be "
+        f"{costs} lower; {enough}"
+    )
+
+
+def _flops(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _times(value: float) -> str:
+    return f"{value:.3g}x"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
