@@ -17,6 +17,7 @@ from llmscale.version import __version__
 if TYPE_CHECKING:
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
+    from llmscale.explain.api.explore import explore
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
     from llmscale.explain.api.optimal import optimal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
+    from llmscale.explain.page.document import Page
     from llmscale.explain.planning.training_plan import TrainingPlan
     from llmscale.explain.table import RunTable
     from llmscale.measure.sweep.api import sweep
@@ -74,6 +76,7 @@ _PLACES = {
     "MethodComparison": "explain.allocation",
     "Models": "measure.trained.listing",
     "Note": "errors",
+    "Page": "explain.page.document",
     "Quantized": "measure.trained.quantization.api",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
@@ -86,6 +89,7 @@ _PLACES = {
     "export": "measure.trained.exchange.export",
     "best_mixtures": "explain.api.mixture",
     "evaluate": "measure.trained.evaluation.api",
+    "explore": "explain.api.explore",
     "finetune": "measure.trained.finetuning.api",
     "fit": "explain.api.fit",
     "import_model": "measure.trained.exchange.importing",
@@ -128,6 +132,7 @@ __all__ = [
     "MethodComparison",
     "Models",
     "Note",
+    "Page",
     "Quantized",
     "RunTable",
     "SweepResult",
@@ -140,6 +145,7 @@ __all__ = [
     "__version__",
     "best_mixtures",
     "evaluate",
+    "explore",
     "export",
     "finetune",
     "fit",

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
+from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import PlanSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
@@ -60,6 +61,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
     ("Of `plan` only", PlanSpec),
+    ("Of `explore` only", ExploreSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`

@@ -1,142 +1,148 @@
 """What a page says of a fit: its law on a grid, its frontier, its runs, and what to know of it."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from llmscale.errors import Note, counted
-from llmscale.explain import digits
-from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.errors import counted
+from llmscale.explain.estimation.lowest_points import LowestPoints
+from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.best_size import Optimum
+from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.page.document import Page, assembled
 from llmscale.explain.page.frontier import Frontier, frontier
 from llmscale.explain.page.loss_grid import loss_grid
-from llmscale.explain.page.remarks import remarks
-from llmscale.machine.gpus import GPUS, GPUModel
-from llmscale.quantity import format_count
-from llmscale.runs.shape import ladder
+from llmscale.explain.page.machines import gpus_of, shapes_of
+from llmscale.explain.page.remarks import remarks, sentence
+from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
+from llmscale.notes.kind import Kind
+from llmscale.notes.predicting import (
+    EXTRAPOLATES_FAR,
+    LOSS_RISES_BY_TOKENS,
+    REPETITION_PUBLISHED,
+)
 
 _MOST_RUNS = 2000
 """Dots on a page; of more runs every so many are drawn."""
-_BEYOND, _BEFORE = 1e6, 10.0
-"""Budgets from a tenth of the smallest run's to this many times the largest run's."""
-_SMALLER, _LARGER = 1e3, 30.0
-"""How far the grid goes below and above the best sizes, and the other way round in tokens."""
-_VOCABULARY, _CONTEXT = 50_000, 8192
-"""Of the models that are served."""
-_CACHE_BYTES = 2 * 2
-"""A key and a value in bfloat16, of each channel of each layer."""
+_BEYOND = 1e6
+"""Times the largest run's budget that the page goes to, as far as the runs tell."""
+_FURTHER, _NEARER = 1e3, 30.0
+"""How many times the grid goes beyond the best sizes and tokens: to smaller models on more tokens,
+and to larger ones on fewer."""
+_CONTEXT = 8192
+"""Tokens that a served model has read, at first."""
+_CAUTIONS = {
+    "far": EXTRAPOLATES_FAR,
+    "repetition": REPETITION_PUBLISHED,
+    "rises": LOSS_RISES_BY_TOKENS,
+}
+"""Notes that depend on the sliders."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A fit of a law in N and D, and what makes its forecasts: `best` gives the best run of a
-    budget, and `is_told` whether the runs tell one. `said` are sentences with a name each."""
+    """A fit of a law in N and D and what judges its forecasts, with what the budgets of its table
+    say themselves (`points`), whether the runs tell a best size, and the forecast of the largest
+    budget that was measured."""
 
-    fit: Fit
-    level: float
-    tested: Tested | None
-    best: Callable[[float], Optimum]
+    judge: Judge
+    points: LowestPoints | None
     is_told: Callable[[Optimum], bool]
-    said: Sequence[tuple[str, str]]
-    notes: Sequence[Note]
+    told: Forecast
+
+    @property
+    def fit(self) -> Fit:
+        return self.judge.fit
+
+    @property
+    def largest(self) -> float:
+        """FLOPs of the largest run."""
+        assert self.fit.reach.largest is not None
+        return 6.0 * math.exp(self.fit.reach.largest)
+
+    def best(self, flops: float) -> Optimum:
+        """The best run of a budget, as `predict` has it."""
+        judge = self.judge
+        return optimum(
+            judge.fit, flops, level=judge.level, check=judge.check, points=self.points
+        )
 
 
-def build_page(evidence: Evidence, gpu: str, price: float) -> Page:
-    """The page of a law, on which a GPU of this name at this price an hour is chosen at first."""
-    fit = evidence.fit
+def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
+    """The page of a law, on which this GPU at this price an hour is chosen at first."""
+    fit, level = evidence.fit, evidence.judge.level
     line = frontier(evidence.best, _budgets(evidence))
-    N, D = line.ends_of("params"), line.ends_of("tokens")
-    grid = loss_grid(
-        fit,
-        (N[0] / _SMALLER, N[1] * _LARGER),
-        (D[0] / _LARGER, D[1] * _SMALLER),
-        level=evidence.level,
-        check=evidence.tested,
-    )
-    gpus = _gpus(gpu)
-    start = _start(line, evidence, gpus[0], price)
-    found = evidence.best(start["flops"])
-    sentence = _sentence(fit, found, evidence.level)
+    gpus = gpus_of(gpu)
+    start = {**_start(line, evidence), "gpu": gpus[0]["key"], "mfu": gpus[0]["mfu"], "price": price}
+    said = sentence(fit.metric, evidence.best(start["flops"]), level)
     data = {
         "metric": fit.metric,
-        "grid": grid,
+        "grid": _grid(evidence, line),
         "frontier": line.to_json(),
         "runs": list(_runs(fit)),
         "gpus": gpus,
-        "shapes": list(_shapes(N)),
-        "repetition": {"params": 5.31, "tokens": 15.39},
+        "shapes": list(shapes_of(fit, line.ends_of("params"))),
+        "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
+        "cautions": {name: _caution(kind) for name, kind in _CAUTIONS.items()},
         "start": start,
     }
+    name = fit.origin.path.name
     texts = {
-        "title": f"{fit.law.name}, {fit.origin.path.name}",
-        "heading": f"{fit.origin.path.name}: what a budget buys",
+        "title": f"{name}: what a budget buys",
         "law": fit.law.name,
         "formula": fit.formula,
         "size": fit.origin.size,
         "metric": fit.metric,
-        "level": f"{100 * evidence.level:g}%",
-        "sentence": sentence,
+        "level": f"{100 * level:g}%",
+        "sentence": said,
     }
-    html = assembled(texts, remarks(evidence.said, evidence.notes, _lacking(fit)), data)
-    return Page(html, fit, sentence, tuple(evidence.notes))
+    notes = evidence.told.all_notes
+    shown = remarks(evidence.told.said(), notes, _lacking(fit), fit.origin.path)
+    return Page(assembled(texts, shown, data), said, fit, notes)
 
 
 def _budgets(evidence: Evidence) -> tuple[float, float]:
-    """From the least to the largest budget whose best run the runs tell."""
-    reach = evidence.fit.reach
-    assert reach.largest is not None
-    largest = 6.0 * math.exp(reach.largest)
-    smallest = 6.0 * math.exp(sum(reach.ranges[name][0] for name in ("params", "tokens")))
-    return smallest, largest * _last_told(evidence, largest)
-
-
-def _last_told(evidence: Evidence, largest: float) -> float:
-    """How many times the largest run's budget is the last that the runs tell the best run of."""
+    """From the budget of the smallest model on the fewest tokens to the largest budget that the
+    runs tell the best run of."""
+    ranges = evidence.fit.reach.ranges
+    smallest = 6.0 * math.exp(ranges["params"][0] + ranges["tokens"][0])
     times = 1.0
-    while times < _BEYOND and evidence.is_told(evidence.best(largest * times * 10.0)):
+    while times < _BEYOND and evidence.is_told(evidence.best(evidence.largest * times * 10.0)):
         times *= 10.0
-    return times
+    return smallest, evidence.largest * times
 
 
-def _start(
-    line: Frontier, evidence: Evidence, gpu: Mapping[str, Any], price: float
-) -> dict[str, Any]:
-    """What the sliders say before anybody moves them: a budget ten times the largest run's."""
-    assert evidence.fit.reach.largest is not None
-    flops = min(60.0 * math.exp(evidence.fit.reach.largest), line.flops[1])
+def _grid(evidence: Evidence, line: Frontier) -> dict[str, Any]:
+    judge = evidence.judge
+    (least_N, most_N), (least_D, most_D) = line.ends_of("params"), line.ends_of("tokens")
+    return loss_grid(
+        judge.fit,
+        (least_N / _FURTHER, most_N * _NEARER),
+        (least_D / _NEARER, most_D * _FURTHER),
+        level=judge.level,
+        check=judge.check,
+    )
+
+
+def _start(line: Frontier, evidence: Evidence) -> dict[str, Any]:
+    """What the sliders say before anybody moves them: a budget ten times the largest run's, and
+    nothing of what limits it."""
+    flops = min(10.0 * evidence.largest, line.flops[1])
+    rounded = float(f"{flops:.0e}")
     return {
-        "flops": float(f"{flops:.0e}"),
+        "flops": rounded if rounded <= line.flops[1] else float(f"{0.5 * flops:.0e}"),
         "ratio": None,
         "unique": None,
         "served": None,
         "bytes": 2,
         "context": _CONTEXT,
-        "gpu": gpu["key"],
         "gpus": 8,
-        "mfu": gpu["mfu"],
-        "price": price,
     }
-
-
-def _sentence(fit: Fit, best: Optimum, level: float) -> str:
-    """`With 1e22 FLOPs: 8.1B parameters [...], 205B tokens [...], loss 2.03 [...] (90%)`."""
-    low, high = best.intervals.get("loss", (math.nan, math.nan))
-    ends = {
-        name: " [{}, {}]".format(*map(format_count, best.intervals[name]))
-        if name in best.intervals
-        else ""
-        for name in ("params", "tokens")
-    }
-    certain = f" ({100 * level:g}%)" if math.isfinite(low) else ""
-    return (
-        f"With {best.flops:.3g} FLOPs: {format_count(best.params)} parameters{ends['params']}, "
-        f"{format_count(best.tokens)} tokens{ends['tokens']}, {fit.metric} "
-        f"{digits.with_ends(best.loss, low, high)}{certain}"
-    )
 
 
 def _runs(fit: Fit) -> Iterator[dict[str, float]]:
@@ -144,9 +150,10 @@ def _runs(fit: Fit) -> Iterator[dict[str, float]]:
     if fit.runs is None:
         return
     frame = fit.table.frame[["params", "tokens", "loss"]].astype(float)
-    for row in frame.iloc[:: math.ceil(len(frame) / _MOST_RUNS)].itertuples(index=False):
-        if np.isfinite(row).all():
-            yield {name: float(f"{value:.6g}") for name, value in row._asdict().items()}
+    every = math.ceil(len(frame) / _MOST_RUNS)
+    for row in frame.iloc[::every].to_dict("records"):
+        if all(map(np.isfinite, row.values())):
+            yield {str(name): float(f"{value:.6g}") for name, value in row.items()}
 
 
 def _lacking(fit: Fit) -> Iterator[str]:
@@ -160,23 +167,6 @@ def _lacking(fit: Fit) -> Iterator[str]:
         yield f"{counted(drawn, 'run')} of {len(fit.table.frame):,} are drawn."
 
 
-def _gpus(first: str) -> list[dict[str, Any]]:
-    """The menu with the GPU `first` at its head. Raises InputError if there is no such GPU."""
-    keys = dict.fromkeys([first, *GPUS])
-    return [{"key": key, **_of_gpu(GPUS.find(key))} for key in keys]
-
-
-def _of_gpu(gpu: GPUModel) -> dict[str, Any]:
-    wanted = ("name", "peak_flops", "memory_bytes", "memory_bytes_per_second", "power_watts", "mfu")
-    return {name: getattr(gpu, name) for name in wanted}
-
-
-def _shapes(params: tuple[float, float]) -> Iterator[dict[str, Any]]:
-    """The built-in shapes that may be served, with bytes of keys and values for each token."""
-    last = 0.0
-    for shape in ladder(vocab_size=_VOCABULARY, context=_CONTEXT):
-        if shape.params > 1.05 * last and params[0] / 10 < shape.params < params[1] * 10:
-            last = shape.params
-            cache = _CACHE_BYTES * shape.n_layer * shape.d_model
-            counts = {"params": shape.params, "params_total": shape.params_total}
-            yield {"name": shape.name, **counts, "cache_bytes": cache}
+def _caution(kind: Kind) -> dict[str, Any]:
+    limit = kind.limit if math.isfinite(kind.limit) else None
+    return {"code": kind.code, "said": f"{kind.means} {kind.remedy}", "limit": limit}

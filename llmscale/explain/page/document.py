@@ -33,8 +33,9 @@ class Page:
     to."""
 
     html: str = field(repr=False)
-    fit: Fit = field(repr=False)
     sentence: str
+    """What it says at first."""
+    fit: Fit = field(repr=False)
     notes: tuple[Note, ...] = field(default=(), repr=False)
     path: Path | None = None
 

@@ -115,6 +115,14 @@ class LimitedLaw {
   }
 }
 
+/** Whether by the law a model of half the size gets worse with more tokens than are best: then it
+ * does not hold so far from the best runs. */
+function risesByTokens(law, best) {
+  const tried = spaced([best.lnD + Math.LN2, best.lnD + Math.LN2 + LN10], TRIED);
+  const losses = tried.map((lnD) => law.loss(best.lnN - Math.LN2, lnD));
+  return losses.some((loss, place) => place > 0 && loss > losses[place - 1]);
+}
+
 /** The run with the least FLOPs of training and serving together that is as good as the best of
  * the budget: 6ND + 2N tokens (Sardana et al. 2024, eq. 3). */
 function lifetimeOf(law, best, served) {
@@ -184,6 +192,7 @@ function decide(page, state) {
     gpu,
     basin: law.basin(lnC, best),
     half: halfOf(law, lnC, best),
+    rises: risesByTokens(law, best),
     beyond: page.surface.beyond(chosen.lnN, chosen.lnD),
     passes: state.unique === null ? NaN : Math.exp(chosen.lnD) / state.unique,
     lifetime: state.served === null ? null : lifetimeOf(law, best, state.served),

@@ -108,7 +108,9 @@ class Explorer {
     this.decision = decide(this.page, state);
     this.#showControls();
     const sentence = sentenceOf(this.page, this.decision);
+    const cautions = cautionsOf(this.page, this.decision);
     document.getElementById('sentence').replaceChildren(...sentence);
+    document.getElementById('cautions').replaceChildren(...cautions);
     showPlan(document.getElementById('plan'), planOf(this.page, this.decision, state));
     this.draw();
   }

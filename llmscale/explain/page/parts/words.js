@@ -45,6 +45,15 @@ function sentenceOf(page, decision) {
   ];
 }
 
+/** Notes that this state of the sliders gives reason for. */
+function cautionsOf({ cautions }, { beyond, passes, rises }) {
+  const found = [];
+  if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
+  if (passes > 1) found.push(cautions.repetition);
+  if (rises) found.push(cautions.rises);
+  return found.map(({ code, said }) => html('p', {}, html('b', {}, `${code}: `), said));
+}
+
 /** The plan in three columns of tables, each with a heading and rows of what, how much, and what to
  * know of it. */
 function planOf(page, decision, state) {
@@ -64,7 +73,11 @@ function planOf(page, decision, state) {
 }
 
 function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
-  const ends = (name) => (chosen.isBest ? formatCountEnds(...best[name]) : '');
+  const ends = (name) => {
+    if (!chosen.isBest) return '';
+    const isUntold = passes > 1 && page.surface.hasInterval;
+    return isUntold ? 'its interval: llmscale plan' : formatCountEnds(...best[name]);
+  };
   const far = beyond > 0 ? `${general(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
   const loss = formatLoss(chosen.loss, ...chosen.interval);
   const rows = [
@@ -75,8 +88,12 @@ function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
     [page.metric, loss, formatEnds(...chosen.interval, chosen.loss)],
   ];
   if (state.unique !== null) {
+    const more = chosen.loss / page.frontier.at(lnC).loss - 1;
     const text = `over ${formatCount(state.unique)} unique tokens`;
-    rows.push(['passes', general(passes), text]);
+    rows.push(
+      ['passes', general(passes), text],
+      ['than on new text', `+${formatShare(more)}`, `${page.metric} of the best run`],
+    );
   }
   return rows;
 }
