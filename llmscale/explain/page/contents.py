@@ -37,11 +37,14 @@ and to larger ones on fewer."""
 _CONTEXT = 8192
 """Tokens that a served model has read, at first."""
 _CAUTIONS = {
-    "far": EXTRAPOLATES_FAR,
-    "repetition": REPETITION_PUBLISHED,
-    "rises": LOSS_RISES_BY_TOKENS,
+    "far": ("", EXTRAPOLATES_FAR),
+    "repetition": (
+        "The text is repeated, and these runs do not tell what that is worth. ",
+        REPETITION_PUBLISHED,
+    ),
+    "rises": ("", LOSS_RISES_BY_TOKENS),
 }
-"""Notes that depend on the sliders."""
+"""Notes that depend on the sliders, with what a reader has to know before."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,7 @@ class Evidence:
     def best(self, flops: float) -> Optimum:
         """The best run of a budget, as `predict` has it."""
         judge = self.judge
-        return optimum(
-            judge.fit, flops, level=judge.level, check=judge.check, points=self.points
-        )
+        return optimum(judge.fit, flops, level=judge.level, check=judge.check, points=self.points)
 
 
 def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
@@ -88,7 +89,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "gpus": gpus,
         "shapes": list(shapes_of(fit, line.ends_of("params"))),
         "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
-        "cautions": {name: _caution(kind) for name, kind in _CAUTIONS.items()},
+        "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
         "start": start,
     }
     name = fit.origin.path.name
@@ -167,6 +168,6 @@ def _lacking(fit: Fit) -> Iterator[str]:
         yield f"{counted(drawn, 'run')} of {len(fit.table.frame):,} are drawn."
 
 
-def _caution(kind: Kind) -> dict[str, Any]:
+def _caution(first: str, kind: Kind) -> dict[str, Any]:
     limit = kind.limit if math.isfinite(kind.limit) else None
-    return {"code": kind.code, "said": f"{kind.means} {kind.remedy}", "limit": limit}
+    return {"code": kind.code, "said": f"{first}{kind.means} {kind.remedy}", "limit": limit}

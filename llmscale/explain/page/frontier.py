@@ -1,6 +1,7 @@
 """The best run of every budget, with its intervals, at so many budgets that straight lines in
 between are as good as the law."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def frontier(best: Best, flops: tuple[float, float]) -> Frontier:
     low, high = map(math.log, flops)
     steps = max(math.ceil((high - low) / _FIRST_STEP), 1)
     rows = [_row(best, place) for place in np.linspace(low, high, steps + 1)]
-    pieces = list(zip(rows[:-1], rows[1:], strict=True))
+    pieces = list(itertools.pairwise(rows))
     while pieces and len(rows) < _MOST:
         left, right = pieces.pop(0)
         middle = _row(best, 0.5 * (left[0] + right[0]))

@@ -43,7 +43,7 @@ class _OnePage(BaseHTTPRequestHandler):
 
     content = b""
 
-    def do_GET(self) -> None:  # noqa: N802: the name that http.server calls
+    def do_GET(self) -> None:
         if not self._is_asked_here() or self.path.partition("?")[0] != "/":
             self.send_error(404)
             return

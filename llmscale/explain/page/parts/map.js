@@ -28,6 +28,7 @@ function drawMap(figure, page, decision, isDark) {
     inside.append(mark('run', x.at(Math.log(run.params)), y.at(Math.log(run.tokens)), 2.4));
   }
   drawFrontier(inside, page, decision, x, y);
+  drawBasin(inside, decision, x, y);
   inside.append(labels);
   drawChoice(inside, decision, x, y);
   const count = (value) => formatCount(Math.exp(value));
@@ -181,19 +182,23 @@ function drawFrontier(inside, page, decision, x, y) {
   drawLine(inside, page, best, (one) => [x.at(one.lnN), y.at(one.lnD)]);
 }
 
-/** The budget that is chosen, its basin, its best run, and the run on it. */
-function drawChoice(inside, decision, x, y) {
-  const { lnC, best, chosen, basin, lifetime } = decision;
+/** The budget that is chosen, and on it the sizes that are nearly as good as the best. */
+function drawBasin(inside, { lnC, basin }, x, y) {
   const at = (lnN) => [x.at(lnN), y.at(lnC - LN6 - lnN)];
   inside.append(
     svg('path', { class: 'chosen-budget', d: pathOf(x.values.map(at)) }),
     svg('path', { class: 'basin-edge', d: pathOf(basin.map(at)) }),
     svg('path', { class: 'basin', d: pathOf(basin.map(at)) }),
   );
-  if (!chosen.isBest) inside.append(mark('best', ...at(best.lnN), 4));
+}
+
+/** The run that is chosen, the best one, and the one that is cheapest to train and serve. */
+function drawChoice(inside, { best, chosen, lifetime }, x, y) {
+  const at = ({ lnN, lnD }) => [x.at(lnN), y.at(lnD)];
+  if (!chosen.isBest) inside.append(mark('best', ...at(best), 4));
   if (lifetime && Number.isFinite(lifetime.lnD)) {
-    const [left, top] = [x.at(lifetime.lnN), y.at(lifetime.lnD)];
+    const [left, top] = at(lifetime);
     inside.append(svg('path', { class: 'lifetime', d: `M${left} ${top - 8}l8 8l-8 8l-8 -8Z` }));
   }
-  inside.append(mark('chosen', ...at(chosen.lnN), 7));
+  inside.append(mark('chosen', ...at(chosen), 7));
 }

@@ -76,15 +76,15 @@ function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
   const ends = (name) => {
     if (!chosen.isBest) return '';
     const isUntold = passes > 1 && page.surface.hasInterval;
-    return isUntold ? 'its interval: llmscale plan' : formatCountEnds(...best[name]);
+    return isUntold ? 'interval: llmscale plan' : formatCountEnds(...best[name]);
   };
   const far = beyond > 0 ? `${general(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
   const loss = formatLoss(chosen.loss, ...chosen.interval);
   const rows = [
-    ['compute', `${formatFlops(Math.exp(lnC))} FLOPs`, far],
+    ['compute C', `${formatFlops(Math.exp(lnC))} FLOPs`, far],
     ['parameters N', formatCount(Math.exp(chosen.lnN)), ends('params')],
     ['tokens D', formatCount(Math.exp(chosen.lnD)), ends('tokens')],
-    ['tokens / parameter', general(Math.exp(chosen.lnD - chosen.lnN)), ''],
+    ['D / N', general(Math.exp(chosen.lnD - chosen.lnN)), ''],
     [page.metric, loss, formatEnds(...chosen.interval, chosen.loss)],
   ];
   if (state.unique !== null) {
@@ -92,7 +92,7 @@ function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
     const text = `over ${formatCount(state.unique)} unique tokens`;
     rows.push(
       ['passes', general(passes), text],
-      ['than on new text', `+${formatShare(more)}`, `${page.metric} of the best run`],
+      ['repeating costs', `+${formatShare(more)}`, `${page.metric}, next to new text`],
     );
   }
   return rows;
@@ -103,10 +103,9 @@ function besideRows(page, { best, chosen, basin, half, lnC }) {
   const [most, fewest] = basin.map((lnN) => formatCount(Math.exp(lnC - LN6 - lnN)));
   const more = Number.isFinite(half.compute) ? `${general(half.compute)}x` : 'never';
   const rows = [
-    ['sizes that cost', `${small} to ${large}`, `at most ${formatShare(WITHIN)} more ${page.metric}`],
-    ['their tokens', `${fewest} to ${most}`, 'for the same FLOPs'],
-    ['half the size', `+${formatShare(half.loss)}`, `of the ${page.metric}, for the same FLOPs`],
-    ['half the size', more, `the FLOPs, for the same ${page.metric}`],
+    [`within ${formatShare(WITHIN)}`, `${small} to ${large}`, `on ${most} to ${fewest} tokens`],
+    ['half the size', `+${formatShare(half.loss)}`, `${page.metric}, for equal FLOPs`],
+    ['half the size', more, `the FLOPs, for equal ${page.metric}`],
   ];
   if (chosen.isBest) return rows;
   const loss = formatLoss(best.loss, ...best.interval);
@@ -134,9 +133,9 @@ function servingRows({ serving }, state) {
   const { shape, weights, cache, gpus, perSecond } = serving;
   return [
     ['weights', formatBytes(weights), `${shape.name}, ${general(state.bytes)} bytes each`],
-    ['keys and values', formatBytes(cache), `of ${grouped(state.context)} tokens, in bfloat16`],
+    ['keys and values', formatBytes(cache), `of ${grouped(state.context)} tokens`],
     ['GPUs that hold it', grouped(gpus), ''],
-    ['tokens a second', general(perSecond), 'of one text, at most: by bandwidth'],
+    ['tokens a second', general(perSecond), 'of one text, by bandwidth'],
   ];
 }
 
@@ -144,13 +143,13 @@ function lifetimeRows({ lifetime, best }, state) {
   if (lifetime === null) return [];
   const served = ['tokens served', formatCount(state.served), ''];
   if (!Number.isFinite(lifetime.lnD)) return [served, ['cheapest size', '-', 'none on this page']];
-  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller, and as good`;
+  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller, as good`;
   const training = `${formatFlops(Math.exp(LN6 + lifetime.lnN + lifetime.lnD))} FLOPs to train`;
   return [
     served,
     ['cheapest size', formatCount(Math.exp(lifetime.lnN)), smaller],
     ['tokens D', formatCount(Math.exp(lifetime.lnD)), training],
-    ['FLOPs saved', formatShare(lifetime.saved), 'of training and serving together'],
+    ['FLOPs saved', formatShare(lifetime.saved), 'of training and serving'],
   ];
 }
 

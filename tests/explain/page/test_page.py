@@ -1,0 +1,367 @@
+"""`llmscale explore`: the page says what Python says, and follows whoever moves its sliders."""
+
+import _thread
+import json
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import Browser, browser
+from typer.testing import CliRunner, Result
+
+import llmscale
+from llmscale.commands import app
+from llmscale.explain.page.server import served
+
+OWN_LAW = """
+from dataclasses import dataclass
+from llmscale.explain.laws import Law
+
+@dataclass(frozen=True)
+class Mine(Law):
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    inputs = ("params", "tokens")
+    floor = "E"
+
+    def loss(self, N, D):
+        return self.E + (self.A / N**self.alpha + self.B / D**self.beta) ** 0.9
+"""
+OWN_GPU = """
+class Mine:
+    name = "<img src=x onerror=alert(1)>"
+    source = "me"
+    peak_flops = 1e15
+    memory_bytes = 1e11
+    memory_bytes_per_second = 1e12
+    power_watts = None
+"""
+
+
+def grid(noise: float = 0.004) -> pd.DataFrame:
+    N, D = map(np.ravel, np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(3e8, 1e11, 6)))
+    factor = np.exp(noise * np.random.default_rng(0).standard_normal(len(N)))
+    loss = (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor
+    return pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, ["explore", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def fit() -> llmscale.Fit:
+    return llmscale.fit(grid(), "chinchilla", bootstrap=100)
+
+
+@pytest.fixture(scope="module")
+def page(fit: llmscale.Fit, tmp_path_factory: pytest.TempPathFactory) -> llmscale.Page:
+    return llmscale.explore(fit, output=tmp_path_factory.mktemp("page") / "page.html")
+
+
+def address(page: llmscale.Page, state: str = "") -> str:
+    assert page.path is not None
+    return page.path.resolve().as_uri() + (f"#{state}" if state else "")
+
+
+def plan_rows(tab: Browser) -> dict[str, str]:
+    """The amounts of the plan by what they are; of two by the same name the first."""
+    rows = tab.value(
+        "Array.from(document.querySelectorAll('#plan tr'), row => "
+        "[row.cells[0].textContent, row.cells[1].textContent])"
+    )
+    return dict(reversed(rows))
+
+
+@pytest.mark.parametrize("law", ["anchored", "chinchilla", "own"])
+def test_the_page_has_the_losses_of_any_law_and_its_intervals(
+    tab: Browser, law: str, tmp_path: Path
+) -> None:
+    if law == "own":
+        (tmp_path / "mine.py").write_text(OWN_LAW)
+        law = f"{tmp_path / 'mine.py'}:Mine"
+    fitted = llmscale.fit(grid(), law, bootstrap=60, diagnostics=False)
+    tab.open(address(llmscale.explore(fitted, output=tmp_path / "page.html")))
+    rng = np.random.default_rng(0)
+    N, D = np.exp(rng.uniform(np.log([1e6, 1e8]), np.log([1e11, 1e13]), (40, 2))).T
+    shown = tab.value(
+        f"{json.dumps(np.log([N, D]).T.tolist())}.map(place => "
+        "[explorer.page.surface.loss(...place), ...explorer.page.surface.interval(...place)])"
+    )
+    # One at a time: of many distances at once a forecast draws lines between some of them.
+    told = [llmscale.predict(fitted, params=n, tokens=d) for n, d in zip(N, D, strict=True)]
+    loss, low, high = np.array(shown, dtype=float).T
+    np.testing.assert_allclose(loss, [one.loss for one in told], rtol=1e-5)
+    # Ends are quantiles of refits, which no grid follows into every corner.
+    np.testing.assert_allclose(low, [one.low for one in told], rtol=2e-3)
+    np.testing.assert_allclose(high, [one.high for one in told], rtol=2e-3)
+    flops = np.geomspace(1e17, 1e24, 30)
+    best = llmscale.predict(fitted, flops=flops)
+    shown = tab.value(
+        f"{json.dumps(np.log(flops).tolist())}.map(lnC => explorer.page.frontier.at(lnC))"
+    )
+    for one, optimum in zip(shown, best.optima, strict=True):
+        assert np.exp([one["lnN"], one["lnD"]]) == pytest.approx(
+            [optimum.params, optimum.tokens], rel=1e-3
+        )
+        assert one["loss"] == pytest.approx(optimum.loss, rel=1e-5)
+        assert one["interval"] == pytest.approx(optimum.intervals["loss"], rel=1e-3)
+        for name in ("params", "tokens"):
+            assert one[name] == pytest.approx(optimum.intervals[name], rel=0.01)
+
+
+@pytest.mark.parametrize("unique", [None, 2e10])
+def test_what_the_page_decides_is_what_plan_decides(
+    tab: Browser, page: llmscale.Page, fit: llmscale.Fit, unique: float | None
+) -> None:
+    state = {"flops": "3e21", "served": "2e12", "gpu": "a100", "gpus": "16", "price": "1.5"}
+    state |= {} if unique is None else {"unique": f"{unique:g}"}
+    tab.open(address(page, "&".join(f"{key}={value}" for key, value in state.items())))
+    shown: Any = tab.value(
+        "(({best, basin, half, lifetime, training}) => ({best, basin, half, lifetime, training}))"
+        "(explorer.decision)"
+    )
+    made = llmscale.plan(
+        fit, flops=3e21, unique_tokens=unique, inference_tokens=2e12, gpu="a100", gpus=16,
+        price_per_hour=1.5,
+    )  # fmt: skip
+    assert np.exp(shown["best"]["lnN"]) == pytest.approx(made.params.value, rel=1e-3)
+    assert np.exp(shown["best"]["lnD"]) == pytest.approx(made.tokens.value, rel=1e-3)
+    assert shown["best"]["loss"] == pytest.approx(made.loss.value, rel=1e-5)
+    assert shown["best"]["interval"] == pytest.approx([made.loss.low, made.loss.high], rel=2e-3)
+    basin = [made.basin.smallest.value, made.basin.largest.value]
+    assert np.exp(shown["basin"]) / made.params.value == pytest.approx(basin, rel=1e-3)
+    assert shown["half"]["compute"] == pytest.approx(made.smaller[0].compute.value, rel=1e-3)
+    assert made.serving is not None
+    lifetime = [np.exp(shown["lifetime"][name]) for name in ("lnN", "lnD")]
+    wanted = [made.serving.params.value, made.serving.tokens.value]
+    assert lifetime == pytest.approx(wanted, rel=3e-3)
+    assert shown["lifetime"]["saved"] == pytest.approx(made.serving.saved.value, abs=1e-4)
+    assert made.cost is not None
+    assert shown["training"]["gpuHours"] == pytest.approx(made.cost.gpu_hours)
+    assert shown["training"]["seconds"] == pytest.approx(made.cost.wall_seconds)
+    assert shown["training"]["money"] == pytest.approx(made.cost.money)
+    assert made.cost.kwh is not None
+    assert shown["training"]["wattHours"] == pytest.approx(1000 * made.cost.kwh)
+    repeats = unique is not None and made.tokens.value > unique
+    assert ("repetition-published" in tab.text("#cautions")) == repeats
+
+
+def test_a_slider_that_moves_changes_the_plan_and_the_address(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    tab.open(address(page))
+    before, sentence = plan_rows(tab), tab.text("#sentence")
+    tab.value("document.getElementById('control-flops').focus()")
+    tab.key("ArrowRight", 40)
+    after = plan_rows(tab)
+    for name in ("compute C", "parameters N", "tokens D", "loss", "GPU hours", "weights"):
+        assert after[name] != before[name], name
+    assert tab.text("#sentence") != sentence
+    assert "flops=" in tab.value("location.hash")
+    tab.click(*tab.place("#control-served"))
+    assert "cheapest size" in plan_rows(tab)
+    tab.click(*tab.place("#control-unique", across=0.3))
+    assert float(plan_rows(tab)["passes"]) > 1
+    moved = tab.text("#sentence"), plan_rows(tab)
+    tab.open(tab.value("location.href"))
+    assert (tab.text("#sentence"), plan_rows(tab)) == moved
+
+
+def test_boxes_take_numbers_as_people_write_them(tab: Browser, page: llmscale.Page) -> None:
+    tab.open(address(page))
+    tab.type_into("#control-flops-box", "3e21")
+    assert plan_rows(tab)["compute C"] == "3e21 FLOPs"
+    tab.type_into("#control-tokens-box", "50B")
+    rows = plan_rows(tab)
+    assert (rows["parameters N"], rows["tokens D"]) == ("10B", "50B")
+    assert "above the best" in tab.text("#sentence")
+    tab.type_into("#control-tokens-box", "many")
+    assert "this is no number: write it like" in tab.text(".problem:not(:empty)")
+    assert plan_rows(tab) == rows
+    tab.type_into("#control-flops-box", "1e40")
+    tab.type_into("#control-flops-box", "1e35")
+    assert "this page goes from" in tab.text(".problem:not(:empty)")
+    tab.click(*tab.place("#best"))
+    assert "a model of half the size costs" in tab.text("#sentence")
+    tab.click(*tab.place("#map", across=0.3, down=0.6))
+    assert "above the best" in tab.text("#sentence")
+
+
+def test_a_broken_address_is_told_and_the_rest_of_it_taken(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    tab.open(address(page, "flops=2e21&gpus=<b>&gpu=none&constructor=1"))
+    assert plan_rows(tab)["compute C"] == "2e21 FLOPs"
+    said = "left out of the address: gpus=<b>, gpu=none, constructor=1"
+    assert tab.text("#told") == said
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_fits_the_screen_in_light_and_in_the_dark(
+    tab: Browser, page: llmscale.Page, width: int
+) -> None:
+    papers = []
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        tab.call("Emulation.setEmulatedMedia", features=[feature])
+        tab.open(address(page), width=width)
+        assert tab.value("document.documentElement.scrollWidth") == width
+        assert tab.value("document.querySelectorAll('#map .run, #curve .run').length") == 72
+        papers.append(tab.value("getComputedStyle(document.body).backgroundColor"))
+    assert papers[0] != papers[1]
+
+
+def test_the_page_asks_the_network_for_nothing_and_may_not(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    assert len(page.html.encode()) < 1_500_000
+    assert not re.findall(r"""(?:src|href)\s*=|url\(|@import|\bfetch\(|XMLHttp""", page.html)
+    tab.open(address(page))
+    asked = [
+        event["params"]["request"]["url"]
+        for event in tab.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
+    assert [one.partition(":")[0] for one in asked] == ["file"]
+    refused = tab.value(
+        "new Promise(done => { addEventListener('securitypolicyviolation', event => "
+        "done(event.violatedDirective)); const image = new Image(); "
+        "image.src = 'http://127.0.0.1:9/'; document.body.append(image); })"
+    )
+    assert refused == "img-src"
+
+
+def test_names_of_a_hostile_table_are_text(tab: Browser, tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    table = tmp_path / f"{evil}.csv"
+    column = "</script><script>alert(2)</script>"
+    names = {"params": f"N {column}", "tokens": "D & \" '", "loss": f"loss {evil}"}
+    grid().rename(columns=names).to_csv(table, index=False)
+    gpu = tmp_path / "mine.py"
+    gpu.write_text(OWN_GPU)
+    made = llmscale.explore(
+        table, columns=names, bootstrap=40, gpu=f"{gpu}:Mine", output=tmp_path / "page.html"
+    )
+    tab.open(address(made))
+    assert tab.text("h1").startswith(evil)
+    assert tab.value("document.title").startswith(evil)
+    assert f"8 × {evil}" in tab.text("#plan")
+    assert tab.value("document.querySelectorAll('img').length") == 0
+    assert tab.value("document.querySelectorAll('script').length") == 2
+    wrong = {"Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening"}
+    assert not [event for event in tab.events if event.get("method") in wrong]
+    assert str(tmp_path) not in made.html
+
+
+def test_a_page_without_intervals_or_runs_works_and_says_so(tab: Browser, tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    grid().to_csv(table, index=False)
+    kept = tmp_path / "fit.json"
+    llmscale.fit(table, "chinchilla", bootstrap=0, keep=kept)
+    tab.open(address(llmscale.explore(kept, output=tmp_path / "page.html")))
+    assert "There are no intervals" in tab.text("#notes")
+    assert "The runs are not drawn" in tab.text("#notes")
+    assert "[" not in tab.text("#sentence")
+    assert tab.value("document.querySelectorAll('#map .frontier').length") == 2
+    assert not [one for one in tab.events if one.get("method") == "Runtime.exceptionThrown"]
+
+
+def test_the_command_writes_the_page_that_the_call_gives(tmp_path: Path) -> None:
+    table, out = tmp_path / "runs.csv", tmp_path / "new" / "page.html"
+    grid().to_csv(table, index=False)
+    words = ("--law", "chinchilla", "--bootstrap", 40, "--price-per-hour", 2)
+    written = run(table, *words, "--out", out)
+    assert written.exit_code == 0, written.output
+    assert written.stdout.split() == [str(out)]
+    made = llmscale.explore(table, law="chinchilla", bootstrap=40, price_per_hour=2)
+    assert out.read_text("utf-8") == made.html
+    told = json.loads(run(table, *words, "--json").stdout)
+    assert (told["path"], told["sentence"]) == (None, made.sentence)
+    best = llmscale.predict(table, law="chinchilla", bootstrap=40, flops=2e22)
+    assert made.sentence.startswith(f"With 2e+22 FLOPs: {best.optima[0].params / 1e9:.3g}B")
+    assert "srcdoc" in made._repr_html_()
+
+
+def test_the_page_is_served_to_this_machine_until_ctrl_c(
+    tmp_path: Path, page: llmscale.Page
+) -> None:
+    table = tmp_path / "runs.csv"
+    grid().to_csv(table, index=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    read: list[bytes] = []
+
+    def read_and_end() -> None:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+                    read.append(answer.read())
+                break
+            except urllib.error.URLError:
+                time.sleep(0.1)
+        _thread.interrupt_main()
+
+    reader = Thread(target=read_and_end)
+    reader.start()
+    done = run(table, "--law", "chinchilla", "--bootstrap", 40, "--port", port, "--no-open")
+    reader.join()
+    assert (done.exit_code, done.stdout) == (0, f"http://127.0.0.1:{port}/\n")
+    assert b"what a budget buys" in read[0]
+    with served(page) as place:
+        for path, host in (("other", "127.0.0.1"), ("", "stranger.example")):
+            asked = urllib.request.Request(place + path, headers={"Host": f"{host}:80"})
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(asked)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--law", "power"), "power predicts from params, and a page shows a law in N and D"),
+        (("--out", "page.txt"), "page.txt is no place for a page"),
+        (("--gpu", "abacus"), "there is no GPU 'abacus'"),
+        (("--price-per-hour", "-1"), "price_per_hour is -1"),
+        (("--port", "70000", "--no-open"), "70000"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    table = tmp_path / "runs.csv"
+    grid().to_csv(table, index=False)
+    wrong = run(table, "--bootstrap", 40, *arguments)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert sentence in wrong.stderr.replace("\n", " ")
+
+
+def test_runs_that_tell_no_best_size_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    grid().assign(loss=lambda runs: 2 + 1e3 / runs["tokens"] ** 0.3).to_csv(table, index=False)
+    wrong = run(table, "--law", "chinchilla", "--bootstrap", 40, "--out", tmp_path / "page.html")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "these runs tell no best size" in wrong.stderr.replace("\n", " ")
+    assert not (tmp_path / "page.html").exists()
+    grid()[["params", "loss"]].to_csv(table, index=False)
+    wrong = run(table, "--out", tmp_path / "page.html")
+    assert wrong.exit_code == 2
+    assert "takes a law in N and D" in wrong.stderr.replace("\n", " ")
