@@ -53,12 +53,14 @@ class Browser:
         return dict(json.loads(first))
 
     def open(self, address: str, *, width: int = 1400, height: int = 1000) -> None:
-        """Show a page, and wait until it has loaded."""
+        """Show a page, and wait until it has loaded and is drawn."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self._go("about:blank")
         self.events.clear()
         self._go(address)
+        drawn = "requestAnimationFrame(() => requestAnimationFrame(done))"
+        self.value(f"new Promise(done => {drawn}).then(() => null)")
 
     def _go(self, address: str) -> None:
         self.call("Page.navigate", url=address)

@@ -79,7 +79,8 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     fit, level = evidence.fit, evidence.judge.level
     line = frontier(evidence.best, _budgets(evidence))
     gpus = gpus_of(gpu)
-    start = {**_start(line, evidence), "gpu": gpus[0]["key"], "mfu": gpus[0]["mfu"], "price": price}
+    start = _start(line, evidence)
+    start |= {"gpu": gpus[0]["key"], "price": None if price is None else float(price)}
     said = sentence(fit.metric, evidence.best(start["flops"]), level)
     data = {
         "metric": fit.metric,
@@ -143,6 +144,7 @@ def _start(line: Frontier, evidence: Evidence) -> dict[str, Any]:
         "bytes": 2,
         "context": _CONTEXT,
         "gpus": 8,
+        "mfu": None,
     }
 
 

@@ -1,15 +1,15 @@
 """`llmscale explore`: the page says what Python says, and follows whoever moves its sliders."""
 
-import _thread
 import json
 import re
+import signal
 import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 import llmscale
 from llmscale.commands import app
 from llmscale.explain.page.server import served
+from llmscale.quantity import format_count
 
 OWN_LAW = """
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def fit() -> llmscale.Fit:
-    return llmscale.fit(grid(), "chinchilla", bootstrap=100)
+    return llmscale.fit(grid(), "chinchilla", bootstrap=40)
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +92,17 @@ def plan_rows(tab: Browser) -> dict[str, str]:
     return dict(reversed(rows))
 
 
-@pytest.mark.parametrize("law", ["anchored", "chinchilla", "own"])
+@pytest.mark.parametrize("law", ["anchored", "own"])
 def test_the_page_has_the_losses_of_any_law_and_its_intervals(
     tab: Browser, law: str, tmp_path: Path
 ) -> None:
     if law == "own":
         (tmp_path / "mine.py").write_text(OWN_LAW)
         law = f"{tmp_path / 'mine.py'}:Mine"
-    fitted = llmscale.fit(grid(), law, bootstrap=60, diagnostics=False)
+    fitted = llmscale.fit(grid(), law, bootstrap=20, diagnostics=False)
     tab.open(address(llmscale.explore(fitted, output=tmp_path / "page.html")))
     rng = np.random.default_rng(0)
-    N, D = np.exp(rng.uniform(np.log([1e6, 1e8]), np.log([1e11, 1e13]), (40, 2))).T
+    N, D = np.exp(rng.uniform(np.log([1e6, 1e8]), np.log([1e11, 1e13]), (20, 2))).T
     shown = tab.value(
         f"{json.dumps(np.log([N, D]).T.tolist())}.map(place => "
         "[explorer.page.surface.loss(...place), ...explorer.page.surface.interval(...place)])"
@@ -113,7 +114,7 @@ def test_the_page_has_the_losses_of_any_law_and_its_intervals(
     # Ends are quantiles of refits, which no grid follows into every corner.
     np.testing.assert_allclose(low, [one.low for one in told], rtol=2e-3)
     np.testing.assert_allclose(high, [one.high for one in told], rtol=2e-3)
-    flops = np.geomspace(1e17, 1e24, 30)
+    flops = np.geomspace(1e17, 1e24, 20)
     best = llmscale.predict(fitted, flops=flops)
     shown = tab.value(
         f"{json.dumps(np.log(flops).tolist())}.map(lnC => explorer.page.frontier.at(lnC))"
@@ -224,7 +225,8 @@ def test_the_page_fits_the_screen_in_light_and_in_the_dark(
         feature = {"name": "prefers-color-scheme", "value": scheme}
         tab.call("Emulation.setEmulatedMedia", features=[feature])
         tab.open(address(page), width=width)
-        assert tab.value("document.documentElement.scrollWidth") == width
+        room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert tab.value(room) == 0
         assert tab.value("document.querySelectorAll('#map .run, #curve .run').length") == 72
         papers.append(tab.value("getComputedStyle(document.body).backgroundColor"))
     assert papers[0] != papers[1]
@@ -234,7 +236,7 @@ def test_the_page_asks_the_network_for_nothing_and_may_not(
     tab: Browser, page: llmscale.Page
 ) -> None:
     assert len(page.html.encode()) < 1_500_000
-    assert not re.findall(r"""(?:src|href)\s*=|url\(|@import|\bfetch\(|XMLHttp""", page.html)
+    assert not re.findall(r"""(?:src|href)\s*=|url\((?!#)|@import|\bfetch\(|XMLHttp""", page.html)
     tab.open(address(page))
     asked = [
         event["params"]["request"]["url"]
@@ -259,7 +261,7 @@ def test_names_of_a_hostile_table_are_text(tab: Browser, tmp_path: Path) -> None
     gpu = tmp_path / "mine.py"
     gpu.write_text(OWN_GPU)
     made = llmscale.explore(
-        table, columns=names, bootstrap=40, gpu=f"{gpu}:Mine", output=tmp_path / "page.html"
+        table, law="anchored", columns=names, gpu=f"{gpu}:Mine", output=tmp_path / "page.html"
     )
     tab.open(address(made))
     assert tab.text("h1").startswith(evil)
@@ -288,16 +290,17 @@ def test_a_page_without_intervals_or_runs_works_and_says_so(tab: Browser, tmp_pa
 def test_the_command_writes_the_page_that_the_call_gives(tmp_path: Path) -> None:
     table, out = tmp_path / "runs.csv", tmp_path / "new" / "page.html"
     grid().to_csv(table, index=False)
-    words = ("--law", "chinchilla", "--bootstrap", 40, "--price-per-hour", 2)
+    words = ("--law", "anchored", "--price-per-hour", 2)
     written = run(table, *words, "--out", out)
     assert written.exit_code == 0, written.output
     assert written.stdout.split() == [str(out)]
-    made = llmscale.explore(table, law="chinchilla", bootstrap=40, price_per_hour=2)
+    made = llmscale.explore(table, law="anchored", price_per_hour=2)
     assert out.read_text("utf-8") == made.html
     told = json.loads(run(table, *words, "--json").stdout)
     assert (told["path"], told["sentence"]) == (None, made.sentence)
-    best = llmscale.predict(table, law="chinchilla", bootstrap=40, flops=2e22)
-    assert made.sentence.startswith(f"With 2e+22 FLOPs: {best.optima[0].params / 1e9:.3g}B")
+    best = llmscale.predict(table, law="anchored", flops=2e22)
+    size = format_count(best.optima[0].params)
+    assert made.sentence.startswith(f"With 2e+22 FLOPs: {size} parameters [")
     assert "srcdoc" in made._repr_html_()
 
 
@@ -319,11 +322,13 @@ def test_the_page_is_served_to_this_machine_until_ctrl_c(
                 break
             except urllib.error.URLError:
                 time.sleep(0.1)
-        _thread.interrupt_main()
+        ident = main_thread().ident
+        assert ident is not None
+        signal.pthread_kill(ident, signal.SIGINT)
 
     reader = Thread(target=read_and_end)
     reader.start()
-    done = run(table, "--law", "chinchilla", "--bootstrap", 40, "--port", port, "--no-open")
+    done = run(table, "--law", "anchored", "--port", port, "--no-open")
     reader.join()
     assert (done.exit_code, done.stdout) == (0, f"http://127.0.0.1:{port}/\n")
     assert b"what a budget buys" in read[0]
@@ -341,7 +346,7 @@ def test_the_page_is_served_to_this_machine_until_ctrl_c(
         (("--out", "page.txt"), "page.txt is no place for a page"),
         (("--gpu", "abacus"), "there is no GPU 'abacus'"),
         (("--price-per-hour", "-1"), "price_per_hour is -1"),
-        (("--port", "70000", "--no-open"), "70000"),
+        (("--port", "70000", "--no-open"), "Invalid value for '--port'"),
     ],
 )
 def test_wrong_input_is_one_sentence(

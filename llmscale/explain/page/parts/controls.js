@@ -3,10 +3,10 @@
 
 const STEPS = 1000;
 
-/** A slider in logarithms with a box next to it. At its `free` end, if it has one, it sets nothing:
- * null, for which `word` stands in the box. */
+/** A slider in logarithms with a box next to it. With a `word` it may also set nothing: null, for
+ * which the word is typed, and, if it has a `free` end, the slider goes there. */
 class Control {
-  /** `control` has a key, a label, the ends of the slider, how a number is written, and `free`. */
+  /** `control` has a key, a label, the ends of the slider, and how a number is written. */
   constructor(control, changed) {
     Object.assign(this, control);
     this.limits = this.ends; // of what may be typed
@@ -42,7 +42,7 @@ class Control {
   /** What a text says: a number, or null for the free end; or what is wrong with it. */
   read(text) {
     const word = text.trim().toLowerCase();
-    if (this.free && ['', '0', this.word].includes(word)) return { value: null };
+    if (this.word && ['', '0', this.word].includes(word)) return { value: null };
     const value = parseCount(word);
     const [least, most] = this.limits;
     const example = this.format(Math.sqrt(least * most));
@@ -112,7 +112,8 @@ function stateOf(hash, start, controls) {
   const state = { ...start };
   const wrong = [];
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ''))) {
-    const found = key in start ? controls.get(key).read(text) : { problem: 'unknown' };
+    const isKnown = Object.hasOwn(start, key);
+    const found = isKnown ? controls.get(key).read(text) : { problem: 'unknown' };
     if (found.problem) wrong.push(`${key}=${text}`.slice(0, 40));
     else state[key] = found.value;
   }

@@ -154,9 +154,11 @@ function halfOf(law, lnC, best) {
 
 /** Time, money and energy of so many FLOPs. */
 function trainingOf(flops, gpu, state) {
-  const gpuSeconds = flops / (gpu.peak_flops * state.mfu);
+  const mfu = state.mfu ?? gpu.mfu;
+  const gpuSeconds = flops / (gpu.peak_flops * mfu);
   const gpuHours = gpuSeconds / 3600;
   return {
+    mfu,
     gpuHours,
     seconds: gpuSeconds / state.gpus,
     money: state.price === null ? NaN : gpuHours * state.price,

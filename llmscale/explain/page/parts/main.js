@@ -14,7 +14,7 @@ function slidersOf(page) {
   return {
     budget: [
       { key: 'flops', label: 'compute, FLOPs', ends: flops, format: formatFlops },
-      { key: 'ratio', label: 'tokens per parameter', ends: [0.1, 1e5], format: plainly },
+      { key: 'ratio', label: 'tokens per parameter', ends: [0.1, 1e5], format: plainly, word: 'best' },
       { key: 'tokens', label: 'tokens', ends: [1e6, 1e15], format: formatCount },
     ],
     text: [{
@@ -30,7 +30,7 @@ function slidersOf(page) {
     ],
     machine: [
       { key: 'gpus', label: 'number of GPUs', ends: [1, 1e5], ...whole },
-      { key: 'mfu', label: 'share of the peak (MFU)', ends: [0.01, 1], format: plainly },
+      { key: 'mfu', label: 'share of the peak (MFU)', ends: [0.01, 1], format: plainly, word: 'usual' },
       {
         key: 'price', label: 'price of a GPU hour', ends: [0.01, 100], format: plainly,
         free: 'low', word: 'none',
@@ -54,8 +54,6 @@ class Explorer {
     this.controls = new Map();
     this.#add(menusOf(page), Choice);
     this.#add(slidersOf(page), Control);
-    // A best run is not typed: its own button goes back to it.
-    Object.assign(this.controls.get('ratio'), { free: 'none', word: 'best' });
     this.map = document.getElementById('map');
     this.curve = document.getElementById('curve');
     this.dark = matchMedia('(prefers-color-scheme: dark)');
@@ -97,7 +95,7 @@ class Explorer {
     // At a budget tokens and tokens per parameter are one choice: D = sqrt(C/6 · D/N).
     if (key === 'tokens') state.ratio = (6 * value * value) / state.flops;
     else state[key] = value;
-    if (key === 'gpu') state.mfu = this.page.gpus.find((one) => one.key === value).mfu;
+    if (key === 'gpu') state.mfu = null; // what was published of the new one
     this.take(state);
     this.#writeAddress();
   }
@@ -116,11 +114,12 @@ class Explorer {
   }
 
   #showControls() {
-    const { chosen, law, lnC } = this.decision;
+    const { chosen, law, lnC, training } = this.decision;
     const [least, most] = law.sizes(lnC);
     const shown = { ...this.state };
     shown.tokens = Math.exp(chosen.lnD);
     shown.ratio = Math.exp(chosen.lnD - chosen.lnN);
+    shown.mfu = training.mfu;
     // What is left of the page at this budget.
     this.controls.get('tokens').limits = [most, least].map((lnN) => Math.exp(lnC - LN6 - lnN));
     this.controls.get('ratio').limits = [most, least].map((lnN) => Math.exp(lnC - LN6 - 2 * lnN));

@@ -117,7 +117,7 @@ function besideRows(page, { best, chosen, basin, half, lnC }) {
 }
 
 function trainingRows({ training, gpu }, state) {
-  const speed = `${formatShare(state.mfu)} of ${general(gpu.peak_flops / 1e12)} TFLOP/s`;
+  const speed = `${formatShare(training.mfu)} of ${general(gpu.peak_flops / 1e12)} TFLOP/s`;
   const power = gpu.power_watts === null ? 'no power is published' : `${gpu.power_watts} W a board`;
   const price = state.price === null ? 'no price is given' : `${formatMoney(state.price)} an hour`;
   return [
