@@ -20,6 +20,7 @@ from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.explain.allocation import METHODS
 from llmscale.explain.figures import COLUMN_INCHES, FIGURES, Evidence
+from llmscale.machine.gpus import GPUS
 from llmscale.measure.executors import EXECUTORS
 from llmscale.measure.optimizers import OPTIMIZERS, allocate_state, build_optimizer, state_bytes
 from llmscale.measure.schedules import SCHEDULES
@@ -60,6 +61,12 @@ from llmscale.measure.models import Linear
 from llmscale.measure.models.llama import Llama
 class X(Llama):
     {body}
+"""
+OWN_GPU = """
+class X:
+    name, source = "Mine", "its data sheet"
+    memory_bytes, memory_bytes_per_second, power_watts = 80e9, 2e12, None
+    peak_flops = {peak}
 """
 MLP = "def mlp(self, block, n): return super().mlp(block, n)"
 RETURNS = "def X(progress): return "
@@ -159,6 +166,14 @@ WRONG: dict[Menu[Any], list[tuple[str, str]]] = {
         ("def X(evidence, width, title): 1 / 0", "line 1 cannot draw: ZeroDivisionError"),
     ],
     METHODS: [("def X(): pass", "method 'X' of .* has no SOURCE")],
+    GPUS: [
+        ("class X: pass", r"mine\.py has no GPU called 'X'"),
+        ("class X: peak_flops = 1e14", r"GPU 'X' of .*mine\.py does not say its name"),
+        (OWN_GPU.format(peak="312"), "peak_flops of the GPU 'Mine' is 312, which is out of range"),
+        (OWN_GPU.format(peak="'312T'"), "peak_flops of the GPU 'Mine' is '312T', which is no num"),
+        (OWN_GPU.format(peak="1e14; mfu = 40"), "mfu of the GPU 'Mine' is 40"),
+        (OWN_GPU.format(peak="1e14; mfu_source = 3"), "has a mfu_source that is no text"),
+    ],
 }
 
 

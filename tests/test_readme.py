@@ -37,7 +37,7 @@ PAGES = [
 README = PAGES[0].read_text(encoding="utf-8")
 MOST_BYTES = 10_000
 """Of the README: longer ones are not read."""
-QUICK = ("shapes", "laws", "fit", "predict", "plot", "doctor", "explain")
+QUICK = ("shapes", "laws", "fit", "predict", "plan", "plot", "doctor", "explain")
 ELSEWHERE = ("://", "--law all", "--law data-constrained", "experts.csv", "--from-curve")
 """In commands that are not run here: a bucket, a table or a log of one's own, and laws that take
 long to fit and are fitted in tests of `fit` and of laws."""
@@ -148,7 +148,9 @@ def test_the_quick_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     for line, arguments in COMMANDS.items():
         if arguments[0] in QUICK and not any(word in line for word in ELSEWHERE):
-            has_law = arguments[0] in ("fit", "plot", "predict") and "curves" not in arguments
+            has_law = (
+                arguments[0] in ("fit", "plot", "plan", "predict") and "curves" not in arguments
+            )
             # Intervals of the table and the law that are fitted fastest.
             number = "20" if "runs.csv --law chinchilla" in line else "0"
             fewer = ["--bootstrap", number] if has_law else []

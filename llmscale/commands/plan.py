@@ -46,10 +46,15 @@ def plan(
 
 
 def _show(found: "TrainingPlan") -> None:
+    from llmscale.commands._fit_output import show_reading
+
     output.results.say("plan:", "bold", found.verdict, "bold")
     _show_choices(found)
+    show_reading(found.judge.fit.origin, found.judge.fit.law.inputs)
     for name, text in found.said():
         output.results.say(f"{name}:", "bold", text)
+    if found.drawn is not None:
+        output.results.say("figure:", "bold", str(found.drawn))
 
 
 def _show_choices(found: "TrainingPlan") -> None:

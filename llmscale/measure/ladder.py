@@ -7,9 +7,9 @@ from typing import Any
 from llmscale.machine import pick_device
 from llmscale.machine.gpus import USUAL_MFU, GPUModel, gpu_named
 from llmscale.measure.sweep.spec import asked_spec
-from llmscale.measure.train.gpu_memory import Layout, plan_layout
 from llmscale.measure.train.recipe import Recipe
 from llmscale.quantity import TokenBudget, parse_budget, parse_count, parse_list
+from llmscale.runs.gpu_memory import Layout, plan_layout
 from llmscale.runs.shape import USUAL_VOCABULARY, Shape, shape_for
 from llmscale.settings import Range
 

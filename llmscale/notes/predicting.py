@@ -82,6 +82,16 @@ LOSS_RISES_BY_TOKENS = Kind(
     "smaller models that are trained for longer, and what is best to serve, are not told.",
     remedy="Take another law (--law chinchilla), or measure small models on many tokens.",
 )
+OVER_TRAINED_BEYOND_RUNS = Kind(
+    "over-trained-beyond-runs",
+    DOUBT,
+    when="the run that is best to serve has more than {limit:g} times the tokens a parameter that "
+    "any run of the table has",
+    means="Laws that were fitted at usual ratios promise too much of tokens far beyond them.",
+    remedy="Measure a small model on so many tokens a parameter.",
+    limit=1.5,
+    source="Sardana et al. 2024, section 4",
+)
 TARGET_NOT_SURE = Kind(
     "target-not-sure",
     DOUBT,

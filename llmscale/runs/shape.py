@@ -249,14 +249,30 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
             f"{format_count(LARGEST)} parameters",
             "give the shape itself as layers x width x heads, as in 6x384x6",
         )
+    return nearest_shape(params, vocab_size=vocab_size, context=context, arch=arch)
 
-    above = bisect_left(_counts(arch), params)
+
+def nearest_shape(
+    params: float,
+    *,
+    vocab_size: int,
+    context: int,
+    arch: str = "llama",
+    count: str = "params_non_embedding",
+) -> Shape:
+    """The member of the built-in ladder whose `count` is nearest to `params`."""
+    shapes = _ladder(ARCHITECTURES.pin(arch))
+
+    def counted(place: int) -> int:
+        shape = replace(shapes[place], vocab_size=vocab_size, context=context)
+        return int(getattr(shape, count))
 
     def distance(place: int) -> float:
-        return abs(math.log(_counts(arch)[place] / params))
+        return abs(math.log(counted(place) / params))
 
-    around = range(max(above - 1, 0), min(above + 1, len(_counts(arch))))
-    nearest = _ladder(arch)[min(around, key=distance)]
+    above = bisect_left(range(len(shapes)), params, key=counted)
+    around = range(max(above - 1, 0), min(above + 1, len(shapes)))
+    nearest = shapes[min(around, key=distance)]
     return replace(nearest, vocab_size=vocab_size, context=context)
 
 
@@ -293,12 +309,6 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
         first, last = bisect_right(widths, low, key=count), bisect_right(widths, high, key=count)
         ladder += [replace(shape, d_ff=d_ff) for d_ff in widths[first:last]]
     return tuple(ladder)
-
-
-@cache
-def _counts(arch: str) -> tuple[int, ...]:
-    """The non-embedding counts of the ladder, which grow."""
-    return tuple(shape.params_non_embedding for shape in _ladder(arch))
 
 
 def _depth_and_width() -> Iterator[tuple[int, int]]:

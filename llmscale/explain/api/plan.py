@@ -16,16 +16,17 @@ from llmscale.explain.api.settings import Given, asked_spec, options_given, read
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.figures._place import check_place
 from llmscale.explain.forecast.asked import forecast_at, numbers_asked
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.laws import LAWS
 from llmscale.explain.planning.budget import Budget
-from llmscale.explain.planning.choice import Judge
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.inverse import flops_for_loss
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.make import Wanted, make_plan
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import IN_TWO, OF_TEXT, UNIQUE
@@ -38,6 +39,8 @@ _BUDGETS = ("flops", "gpu_hours", "hours", "loss")
 _OF_GPUS = ("gpu_hours", "hours", "gpus", "mfu", "price_per_hour", "pue")
 """What says nothing without the kind of GPU."""
 _KNOWS_TEXT = "data-constrained"
+_LEAST_FLOPS = 1e9
+"""Three thousand parameters on fifty thousand tokens: no language model is smaller."""
 _REPEATED = 1.01
 """Passes over the text from which on it is repeated: counts of tokens are rounded."""
 
@@ -84,6 +87,8 @@ def plan(
     spec = asked_spec(PlanSpec, keywords)
     hardware = _hardware(spec)
     _check_one_budget(spec)
+    if spec.output is not None:
+        check_place(Path(spec.output))
     asked = Asked(
         source,
         laws_of(spec.law),
@@ -95,10 +100,11 @@ def plan(
     if unique is not None:
         asked = _knowing_text(asked)
     budget = _budget(spec, hardware)
-    if budget is None:
+    if budget is not None:
+        fit, chosen = _fit_at(asked, budget.flops.value)
+    else:
         assert spec.loss is not None
-        budget = _for_loss(asked, unique, spec.loss)
-    fit, chosen = _fit_at(asked, budget.flops.value)
+        budget, fit, chosen = _for_loss(asked, unique, spec.loss)
     judge = replace(_judge(asked, fit, unique), hardware=hardware)
     forecast, optimum = _forecast(judge, budget.flops.value)
     wanted = Wanted(
@@ -106,7 +112,10 @@ def plan(
         setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
         served=_amount("inference_tokens", spec.inference_tokens),
     )
-    return make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
+    made = make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
+    if spec.output is None:
+        return made
+    return replace(made, drawn=made.draw().save(spec.output).path)
 
 
 def _hardware(spec: PlanSpec) -> Hardware | None:
@@ -176,15 +185,14 @@ def _budget(spec: PlanSpec, hardware: Hardware | None) -> Budget | None:
     )
 
 
-def _for_loss(asked: Asked, unique: float | None, loss: float) -> Budget:
+def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:
     """The least compute that reaches a loss, by the law that is taken at that compute."""
-    fit, _ = _fit_at(asked, _usual_flops(asked))
-    while True:
-        found = flops_for_loss(_judge(asked, fit, unique), loss)
-        again, _ = _fit_at(asked, found.value)
-        if again.law.name == fit.law.name:
-            return Budget(found, f"a {fit.metric} of {loss:g}", loss)
-        asked, fit = replace(asked, laws=(again.law.name,)), again
+    fit, chosen = _fit_at(asked, _usual_flops(asked))
+    found = flops_for_loss(_judge(asked, fit, unique), loss)
+    again, chosen = _fit_at(asked, found.value)
+    if again.law.name != fit.law.name:
+        found = flops_for_loss(_judge(asked, again, unique), loss)
+    return Budget(found, f"a {again.metric} of {loss:g}", loss), again, chosen
 
 
 def _usual_flops(asked: Asked) -> float:
@@ -233,6 +241,7 @@ def _forecast(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
     """The forecast of the best run of a budget, as `predict` gives it unless text is repeated; and
     the best run if no text was, None by a law that is one of repeated text."""
     fit, optimum = judge.fit, None
+    _check_worth_training(judge, flops)
     if not judge.surface.knows_text:
         freely = best_of(fit, np.asarray(flops), judge.level)
         optimum = freely.optima[0]
@@ -243,3 +252,14 @@ def _forecast(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
     check_told(fit, Optimum(flops, params, tokens, float(fit.law.loss(*asked.values()))))
     told = forecast_at(fit, level=judge.level, check=judge.check, **asked)
     return replace(told, at={"flops": flops, "params": params, "tokens": tokens}), optimum
+
+
+def _check_worth_training(judge: Judge, flops: float) -> None:
+    """Raise InputError for a budget that buys next to nothing."""
+    if flops >= _LEAST_FLOPS or not flops >= 6.0:
+        return
+    params, tokens = (float(value) for value in judge.surface.best(flops))
+    raise InputError(
+        f"{flops:.3g} FLOPs train nothing: {params:.3g} parameters on {tokens:.3g} tokens",
+        f"give a budget of {_LEAST_FLOPS:.0e} FLOPs at the least, like --flops 1e21",
+    )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.planning.choice import Judge
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.surface import LossSurface
 
@@ -61,7 +61,7 @@ def basin_of(judge: Judge, flops: float, within: float) -> Basin:
         def share(surface: LossSurface, end: float = end) -> Any:
             return np.exp(_edge(surface, flops, within, end))
 
-        sides[name] = estimated(judge.fit, judge.unique, judge.level, share)
+        sides[name] = judge.estimate(share)
     return Basin(within, **sides)
 
 
@@ -89,7 +89,7 @@ def smaller_models(judge: Judge, flops: float, shares: Sequence[float]) -> tuple
             loss = surface.loss(N, D)
             return share * surface.tokens_for(share * N, loss, D / share) / D
 
-        times = estimated(judge.fit, judge.unique, judge.level, compute)
+        times = judge.estimate(compute)
         tokens = float(judge.surface.best(flops)[1])
         found.append(Smaller(share, times.value * tokens / share, times))
     return tuple(found)

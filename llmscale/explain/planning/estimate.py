@@ -1,4 +1,4 @@
-"""A number of a plan with its interval, by asking every refit of the law for it."""
+"""A number of a plan with its interval."""
 
 import math
 from collections.abc import Callable
@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.estimation.result import Fit, with_coefficients
 from llmscale.explain.laws import Array
-from llmscale.explain.planning.surface import LossSurface
 
 Ends = tuple[float, float]
-Question = Callable[[LossSurface], Any]
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,9 @@ class Estimate:
     def has_interval(self) -> bool:
         return not math.isnan(self.low)
 
+    def __str__(self) -> str:
+        return self.written(lambda value: f"{value:.4g}")
+
     def to_json(self) -> dict[str, Any]:
         """The value and its interval; null for what is not finite."""
         return {"value": self.value, "interval": [self.low, self.high]}
@@ -38,21 +38,6 @@ class Estimate:
             return write(self.value)
         low, high = (write(end) if math.isfinite(end) else "any" for end in (self.low, self.high))
         return f"{write(self.value)} [{low}, {high}]"
-
-
-def estimated(fit: Fit, unique: float | None, level: float, question: Question) -> Estimate:
-    """What the law answers to a question, and the central interval of what its refits answer."""
-    with np.errstate(all="ignore"):
-        value = float(np.ravel(question(LossSurface(fit.law, unique)))[0])
-        if not len(fit.replicates):
-            return Estimate(value)
-        answers = np.ravel(question(refits_of(fit, unique)))
-    return Estimate(value, *ends_of(answers, level))
-
-
-def refits_of(fit: Fit, unique: float | None) -> LossSurface:
-    """The surface of all refits of a law at once."""
-    return LossSurface(with_coefficients(fit.law, fit.replicates), unique)
 
 
 def ends_of(answers_B: Array, level: float) -> Ends:

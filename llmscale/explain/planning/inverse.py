@@ -9,8 +9,8 @@ from llmscale.errors import InputError
 from llmscale.explain import digits
 from llmscale.explain.forecast.forecast import forecast
 from llmscale.explain.laws import Array
-from llmscale.explain.planning.choice import Judge
 from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import crossing
 from llmscale.quantity import MOST, format_count
 

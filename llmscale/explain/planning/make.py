@@ -9,8 +9,9 @@ from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning.basin import SMALLER, Basin, basin_of, smaller_models
 from llmscale.explain.planning.budget import Budget
-from llmscale.explain.planning.choice import Choice, Judge, Run
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.choice import Choice, Run
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting, real_shape
 from llmscale.explain.planning.repetition import repetition_of
 from llmscale.explain.planning.serving import Serving, serving_of
@@ -18,6 +19,7 @@ from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
 from llmscale.explain.planning.training_plan import TrainingPlan
 from llmscale.notes.predicting import (
     LOSS_RISES_BY_TOKENS,
+    OVER_TRAINED_BEYOND_RUNS,
     REPETITION_PUBLISHED,
     TARGET_NOT_SURE,
 )
@@ -74,7 +76,10 @@ def make_plan(
         shape=shape,
         serving=serving,
         repetition=repetition,
-        notes=tuple(_notes(judge, budget, params.value, tokens.value)),
+        notes=(
+            *_notes(judge, budget, params.value, tokens.value),
+            *([] if serving is None else _beyond_ratios(judge, serving)),
+        ),
     )
 
 
@@ -83,9 +88,7 @@ def _sizes(judge: Judge, flops: float, optimum: Optimum | None) -> tuple[Estimat
     those of `predict` are."""
     if optimum is not None and (judge.unique is None or optimum.tokens <= judge.unique):
         return _of(optimum, "params"), _of(optimum, "tokens")
-    asked = (judge.fit, judge.unique, judge.level)
-    params = estimated(*asked, lambda surface: surface.best(flops)[0])
-    tokens = estimated(*asked, lambda surface: surface.best(flops)[1])
+    params, tokens = judge.estimates(lambda surface: surface.best(flops))
     return widened(params, optimum, "params"), widened(tokens, optimum, "tokens")
 
 
@@ -131,6 +134,8 @@ def _other_runs(judge: Judge, flops: float, basin: Basin, serving: Serving | Non
     if serving is not None:
         served = f"to serve {format_count(serving.served)}"
         runs.append(Run(served, serving.params.value, serving.tokens.value))
+        if serving.in_budget is not None:
+            runs.append(Run(f"{format_count(serving.served)} served in C", *serving.in_budget))
     return runs
 
 
@@ -158,8 +163,8 @@ def _notes(judge: Judge, budget: Budget, params: float, tokens: float) -> list[N
         found.append(
             REPETITION_PUBLISHED.note(
                 f"what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
-                f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs, and no interval "
-                "holds its uncertainty"
+                f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs; no interval holds "
+                "its uncertainty, nor that many passes may do harm"
             )
         )
     if not budget.is_bounded:
@@ -170,3 +175,19 @@ def _notes(judge: Judge, budget: Budget, params: float, tokens: float) -> list[N
             )
         )
     return found
+
+
+def _beyond_ratios(judge: Judge, serving: Serving) -> list[Note]:
+    """A note if the run that serves has more tokens a parameter than any run of the table."""
+    runs = judge.fit.runs
+    if runs is None:
+        return []
+    most = float((runs.frame["tokens"] / runs.frame["params"]).max())
+    ratio = serving.tokens.value / serving.params.value
+    if not ratio > OVER_TRAINED_BEYOND_RUNS.limit * most:
+        return []
+    message = (
+        f"the run that costs least to train and serve has {ratio:,.3g} tokens a parameter, and the "
+        f"runs have {most:,.3g} at the most"
+    )
+    return [OVER_TRAINED_BEYOND_RUNS.note(message)]

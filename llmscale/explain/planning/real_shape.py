@@ -1,14 +1,17 @@
 """The nearest model that can be built: a shape of the ladder, by the count that the law's N is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.planning.choice import Choice, Judge, Run
-from llmscale.runs.shape import ARCHITECTURES, LARGEST, Shape, ladder
+from llmscale.explain.planning.choice import Choice, Run
+from llmscale.explain.planning.cost import Hardware
+from llmscale.explain.planning.judge import Judge
+from llmscale.runs.gpu_memory import GPUS_A_MACHINE, Layout, plan_layout
+from llmscale.runs.shape import ARCHITECTURES, Shape, nearest_shape
 
 USUAL_VOCABULARY, USUAL_CONTEXT = 32_000, 2048
 """Of language models of the usual sizes; those of a sweep of one's own are read in its table."""
@@ -36,6 +39,8 @@ class RealShape:
     shape: Shape
     count: str
     choice: Choice
+    layout: Layout | None = None
+    """How it lies on the GPUs, one sequence on each at the least; None if nobody said how many."""
 
     @property
     def attention_share(self) -> float:
@@ -54,6 +59,7 @@ class RealShape:
             "flops_above_6ND": self.attention_share,
             "memory_bytes": shape.memory_bytes(),
             "run": self.choice.to_json(),
+            "layout": self.layout and _layout_json(self.layout),
         }
 
 
@@ -66,29 +72,16 @@ def setting_of(fit: Fit, arch: str | None, vocab_size: int | None, context: int 
     )
 
 
-def nearest_shape(count: str, params: float, setting: Setting) -> Shape | None:
-    """The shape of the ladder whose `count` is nearest; None if none is near."""
-    if params > LARGEST:
-        return None
-    shapes = ladder(vocab_size=setting.vocab_size, context=setting.context, arch=setting.arch)
-
-    def distance(shape: Shape) -> float:
-        return abs(math.log(getattr(shape, count) / params))
-
-    nearest = min(shapes, key=distance)
-    return nearest if distance(nearest) <= _FAR else None
-
-
 def real_shape(
     judge: Judge, params: float, flops: float, setting: Setting, loss: float | None
 ) -> RealShape | None:
     """The nearest shape to N, on the tokens that the budget pays for, or that reach a loss; None if
     no shape is near, or none reaches it."""
     count = judge.fit.origin.count
-    shape = nearest_shape(count, params, setting)
-    if shape is None:
-        return None
+    shape = nearest_shape(params, count=count, **asdict(setting))
     own = float(getattr(shape, count))
+    if abs(math.log(own / params)) > _FAR:
+        return None
     tokens = flops / shape.flops_per_token
     if loss is not None:
         # Twice fewer tokens than the budget pays for never reach what its best run does.
@@ -96,7 +89,21 @@ def real_shape(
         if not np.isfinite(tokens):
             return None
     run = Run("nearest shape", own, tokens, tokens * shape.flops_per_token)
-    return RealShape(shape, count, judge.choices([run])[0])
+    return RealShape(shape, count, judge.choices([run])[0], _layout(shape, judge.hardware))
+
+
+def _layout(shape: Shape, hardware: Hardware | None) -> Layout | None:
+    """Over the GPUs that are there, if these fill machines."""
+    gpus = None if hardware is None else hardware.gpus
+    if hardware is None or gpus is None or (gpus > GPUS_A_MACHINE and gpus % GPUS_A_MACHINE):
+        return None
+    return plan_layout(shape, gpus, hardware.gpu, batch_sequences=gpus)
+
+
+def _layout_json(layout: Layout) -> dict[str, Any]:
+    names = ("name", "gpus", "checkpointing", "fits")
+    told = {name: getattr(layout, name) for name in names}
+    return {**told, "bytes_per_gpu": layout.memory.total}
 
 
 def _arch_of(fit: Fit) -> str | None:

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.planning.choice import Judge
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import MOST
 
 _ENDLESS = float(MOST) / 100.0
 """FLOPs beyond which nothing is left to gain of any text."""
+_ROUNDING = 1e-9
+"""Of a loss: text that is enough costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,12 @@ def repetition_of(judge: Judge, flops: float, within: float) -> Repetition:
     """What the unique tokens of a judge do to a budget."""
     unique, surface = judge.unique, judge.surface
     assert unique is not None
-    asked = (judge.fit, unique, judge.level)
-    least = estimated(*asked, lambda one: one.lowest_loss(_ENDLESS))
+    least = judge.estimate(lambda one: one.lowest_loss(_ENDLESS))
     enough = _enough_flops(surface, least.value, within)
     return Repetition(
         unique=unique,
         epochs=float(surface.best(flops)[1]) / unique,
-        costs=estimated(*asked, lambda one: _costs(one, flops)),
+        costs=judge.estimate(lambda one: _costs(one, flops)),
         least_loss=least,
         enough_flops=enough,
         enough_epochs=float(surface.best(enough)[1]) / unique,
@@ -69,8 +70,8 @@ def repetition_of(judge: Judge, flops: float, within: float) -> Repetition:
 
 def _costs(surface: LossSurface, flops: float) -> Any:
     on_new_text = LossSurface(surface.law).lowest_loss(flops)
-    # The best of a limited budget cannot be better: what is below is rounding.
-    return np.maximum(surface.lowest_loss(flops) - on_new_text, 0.0)
+    cost = surface.lowest_loss(flops) - on_new_text
+    return np.where(cost > _ROUNDING * np.abs(on_new_text), cost, 0.0)
 
 
 def _enough_flops(surface: LossSurface, least: float, within: float) -> float:

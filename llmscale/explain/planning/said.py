@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llmscale.errors import both
 from llmscale.explain import digits
 from llmscale.explain.planning.basin import Smaller
 from llmscale.explain.planning.cost import Cost, Hardware
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import Serving
-from llmscale.quantity import format_count, format_seconds
+from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
     from llmscale.explain.planning.training_plan import TrainingPlan
@@ -38,12 +38,17 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
     if plan.hardware is not None and plan.cost is not None:
         yield "cost", cost_said(plan.hardware, plan.cost)
     yield "shape", _shape(plan)
+    if plan.shape is not None and plan.shape.layout is not None:
+        yield "memory", _memory(plan.shape.layout)
     yield "flat", f"{plan.basin}, at equal compute"
-    yield "smaller", both([_smaller(one) for one in plan.smaller])
+    yield "smaller", "; ".join(map(_smaller, plan.smaller))
     if plan.serving is not None:
         yield "serving", _serving(plan.serving, plan.params.value)
     if plan.repetition is not None:
-        yield "text", _repetition(plan.repetition, plan.flops)
+        yield "text", _repetition(plan.repetition)
+    yield "law", plan.law_said
+    if plan.forecast.coverage:
+        yield "coverage", plan.forecast.coverage
 
 
 def cost_said(hardware: Hardware, cost: Cost) -> str:
@@ -70,10 +75,10 @@ def amount(value: float) -> str:
 
 def energy(kwh: float) -> str:
     """`29.4 MWh`."""
-    for unit, size in (("GWh", 1e6), ("MWh", 1e3)):
+    for unit, size in (("GWh", 1e6), ("MWh", 1e3), ("kWh", 1.0)):
         if kwh >= size:
             return f"{kwh / size:.3g} {unit}"
-    return f"{kwh:.3g} kWh"
+    return f"{1e3 * kwh:.3g} Wh"
 
 
 def _budget(plan: "TrainingPlan") -> str:
@@ -96,6 +101,14 @@ def _shape(plan: "TrainingPlan") -> str:
     )
 
 
+def _memory(layout: Layout) -> str:
+    size = format_bytes(layout.memory.total)
+    twice = ", activations computed twice" if layout.checkpointing else ""
+    if not layout.fits:
+        return f"it does not fit: {layout.name} leaves {size} on each of {layout.gpus:,} GPUs"
+    return f"{size} on each of {layout.gpus:,} GPUs by {layout.name}, a sequence at a time{twice}"
+
+
 def _smaller(one: Smaller) -> str:
     name = SHARES.get(one.share, f"{one.share:g} of the size")
     if not math.isfinite(one.tokens):
@@ -109,10 +122,18 @@ def _serving(serving: Serving, params: float) -> str:
         f"with {format_count(serving.served)} tokens to serve, {share:.2f}x of the size, "
         f"{serving.params.written(format_count)} on {serving.tokens.written(format_count)} tokens, "
         f"reaches that loss and saves {serving.saved.written(_percent)} of all FLOPs"
+        f"{_in_budget(serving)}"
     )
 
 
-def _repetition(text: Repetition, flops: float) -> str:
+def _in_budget(serving: Serving) -> str:
+    if serving.in_budget is None:
+        return "; the budget cannot pay for serving as well"
+    params, tokens = map(format_count, serving.in_budget)
+    return f"; if the budget pays for both, {params} on {tokens} are best"
+
+
+def _repetition(text: Repetition) -> str:
     unique = format_count(text.unique)
     if text.epochs <= 1:
         return f"the run takes {text.epochs:.0%} of {unique} unique tokens, and repeats none"

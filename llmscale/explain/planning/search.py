@@ -38,13 +38,15 @@ def first_crossing(function: Function, points_BX: Array) -> Array:
 
 
 def lowest(function: Function, low: Any, high: Any) -> Array:
-    """Where a function with one valley is lowest, by golden-section search."""
+    """Where a function with one valley is lowest, by golden-section search; next to a wall, on the
+    side of it where the function is low."""
     low, high = _as_arrays(low, high)
     for _ in range(_SECTIONS):
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         falls = function(left) > function(right)
         low, high = np.where(falls, left, low), np.where(falls, high, right)
-    return np.asarray(0.5 * (low + high))
+    middle = 0.5 * (low + high)
+    return np.asarray(np.where(function(middle) > function(high), high, middle))
 
 
 def _as_arrays(low: Any, high: Any) -> tuple[Array, Array]:

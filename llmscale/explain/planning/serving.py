@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.planning.choice import Judge
-from llmscale.explain.planning.estimate import Estimate, estimated
+from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import lowest
 from llmscale.explain.planning.surface import LossSurface
 
 _LEAST_SHARE = 0.01
 """Of N*: no smaller model is looked at."""
+_LEAST_TOKENS = 1.0
 _NEVER = 1e300
 """FLOPs of a size that reaches the loss with no tokens: the search goes to larger ones."""
 
@@ -21,14 +22,16 @@ class Serving:
     """The least 6 N D + 2 N D_inference at the loss of the compute-optimal run (Sardana et al.
     2024, eq. 3), D_inference being `served`: prompts and answers alike.
 
-    `lifetime_flops` are those of training and serving, and `saved` the share of what the
-    compute-optimal run takes for both that they save."""
+    `in_budget` are N and D of the lowest loss if the budget of the plan has to pay for serving,
+    too; None if it cannot. `lifetime_flops` are those of training and serving, and `saved` the
+    share of what the compute-optimal run takes for both that they save."""
 
     served: float
     params: Estimate
     tokens: Estimate
     lifetime_flops: float
     saved: Estimate
+    in_budget: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -37,17 +40,16 @@ class Serving:
             "tokens": self.tokens.to_json(),
             "lifetime_flops": self.lifetime_flops,
             "saved": self.saved.to_json(),
+            "in_budget": self.in_budget
+            and dict(zip(("params", "tokens"), self.in_budget, strict=True)),
         }
 
 
 def serving_of(judge: Judge, flops: float, served: float) -> Serving:
     """The run of least lifetime FLOPs that reaches the loss of the best run of a budget."""
-    asked = (judge.fit, judge.unique, judge.level)
-    params = estimated(*asked, lambda surface: _cheapest(surface, flops, served)[0])
-    tokens = estimated(*asked, lambda surface: _cheapest(surface, flops, served)[1])
-    saved = estimated(*asked, lambda surface: _saved(surface, flops, served))
+    params, tokens, saved = judge.estimates(lambda surface: _cheapest(surface, flops, served))
     total = lifetime_flops(params.value, tokens.value, served)
-    return Serving(served, params, tokens, total, saved)
+    return Serving(served, params, tokens, total, saved, _in_budget(judge.surface, flops, served))
 
 
 def lifetime_flops(N: Any, D: Any, served: float) -> Any:
@@ -55,8 +57,9 @@ def lifetime_flops(N: Any, D: Any, served: float) -> Any:
     return N * (6.0 * D + 2.0 * served)
 
 
-def _cheapest(surface: LossSurface, flops: float, served: float) -> tuple[Any, Any]:
-    """N and D of the least lifetime FLOPs at the lowest loss of a budget."""
+def _cheapest(surface: LossSurface, flops: float, served: float) -> tuple[Any, Any, Any]:
+    """N and D of the least lifetime FLOPs at the lowest loss of a budget, and the share of those of
+    the best run that they save."""
     N, D = surface.best(flops)
     loss = surface.loss(N, D)
 
@@ -72,9 +75,19 @@ def _cheapest(surface: LossSurface, flops: float, served: float) -> tuple[Any, A
 
     shape = np.shape(np.atleast_2d(N))
     share = np.exp(lowest(total, np.full(shape, np.log(_LEAST_SHARE)), np.zeros(shape)))
-    return share * N, tokens(share)
+    need = tokens(share)
+    spent = lifetime_flops(share * N, need, served) / lifetime_flops(N, D, served)
+    return share * N, need, 1.0 - spent
 
 
-def _saved(surface: LossSurface, flops: float, served: float) -> Any:
-    best = lifetime_flops(*surface.best(flops), served)
-    return 1.0 - lifetime_flops(*_cheapest(surface, flops, served), served) / best
+def _in_budget(surface: LossSurface, flops: float, served: float) -> tuple[float, float] | None:
+    """N and D of the lowest loss at 6 N D + 2 N D_inference = C."""
+
+    def tokens(log_N: Any) -> Any:
+        return (flops / np.exp(log_N) - 2.0 * served) / 6.0
+
+    largest = np.log(flops / (2.0 * served + 6.0 * _LEAST_TOKENS))
+    if largest <= 0:
+        return None
+    log_N = lowest(lambda log_N: surface.loss(np.exp(log_N), tokens(log_N)), 0.0, largest)
+    return float(np.exp(log_N)), float(tokens(log_N))

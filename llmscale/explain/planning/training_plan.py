@@ -2,22 +2,29 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from llmscale.errors import Note, first_lines
 from llmscale.explain import digits, html
+from llmscale.explain.figures import Drawing
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import said
 from llmscale.explain.planning.basin import Basin, Smaller
 from llmscale.explain.planning.budget import Budget
-from llmscale.explain.planning.choice import Choice, Judge
+from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.cost import Cost, Hardware
 from llmscale.explain.planning.estimate import Estimate
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import RealShape, Setting
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import Serving
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
+from llmscale.runs.json_values import plain
+
+_INCHES = 7.0
+"""Both columns of a paper."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class TrainingPlan:
     serving: Serving | None = None
     repetition: Repetition | None = None
     notes: tuple[Note, ...] = ()
+    drawn: Path | None = None
+    """The file of its figure, if one was asked for."""
 
     @property
     def flops(self) -> float:
@@ -88,6 +97,12 @@ class TrainingPlan:
         return (*self.notes, *self.forecast.all_notes)
 
     @property
+    def law_said(self) -> str:
+        """Which law this is by, and why."""
+        law, chosen = self.judge.fit.law, self.forecast.chosen
+        return chosen.reason if chosen else f"{law.name}, {self.judge.fit.formula}"
+
+    @property
     def verdict(self) -> str:
         """What to train, and the loss to expect, in a sentence."""
         return said.verdict(self)
@@ -96,9 +111,15 @@ class TrainingPlan:
         """A name and a sentence of each thing that there is something to say of."""
         return said.sentences(self)
 
+    def draw(self, width: float = _INCHES) -> Drawing:
+        """The figure: loss against cost, from the runs to the choices, `width` inches wide."""
+        from llmscale.explain.planning.figure import draw
+
+        return draw(self, width)
+
     def to_json(self) -> dict[str, Any]:
         """What `plan --json` prints."""
-        return {
+        payload = {
             "budget": self.budget.to_json(),
             "flops": self.flops,
             "params": self.params.to_json(),
@@ -114,10 +135,12 @@ class TrainingPlan:
             "smaller": [one.to_json() for one in self.smaller],
             "serving": self.serving and self.serving.to_json(),
             "repetition": self.repetition and self.repetition.to_json(),
+            "figure": self.drawn and str(self.drawn),
             "choices": [one.to_json() for one in self.choices],
             "forecast": self.forecast.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
+        return dict(plain(payload))
 
     def __repr__(self) -> str:
         return first_lines(str(self))

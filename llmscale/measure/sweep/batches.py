@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from llmscale.measure.optimizers import state_bytes
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.trunks import Descent
-from llmscale.measure.train.gpu_memory import MEMORY_SHARE, memory_per_gpu
 from llmscale.measure.train.job import Job
 from llmscale.menu import is_own
+from llmscale.runs.gpu_memory import MEMORY_SHARE, memory_per_gpu
 from llmscale.runs.shape import Shape
 
 CPU_MICRO_BATCH_TOKENS = 4096

@@ -11,8 +11,8 @@ from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.machine.gpus import gpu_named
 from llmscale.measure.optimizers import build_optimizer
-from llmscale.measure.train.gpu_memory import activation_bytes, memory_per_gpu, plan_layout
 from llmscale.measure.transformer import build_model
+from llmscale.runs.gpu_memory import activation_bytes, memory_per_gpu, plan_layout
 from llmscale.runs.shape import Shape, shape_for
 
 LLAMA3_8B = Shape(32, 4096, 32, 14336, 128_256, 8192)

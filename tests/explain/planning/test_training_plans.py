@@ -1,0 +1,354 @@
+"""Plans: against closed forms, published examples, and what `predict` says of the same budget."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import llmscale
+from llmscale.commands import app
+from llmscale.errors import InputError
+from llmscale.explain.laws.chinchilla import Chinchilla
+from llmscale.explain.laws.data_constrained import DataConstrained
+
+HOFFMANN = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.336, beta=0.283)
+"""With which Sardana et al. 2024 made their examples."""
+SIZES, TOKENS = np.geomspace(3e7, 3e9, 6), np.geomspace(1e9, 1e11, 6)
+
+
+def runs(law: Chinchilla = HOFFMANN, noise: float = 0.0) -> pd.DataFrame:
+    N, D = (axis.ravel() for axis in np.meshgrid(SIZES, TOKENS))
+    loss = law.loss(N, D) * np.exp(noise * np.random.default_rng(0).standard_normal(len(N)))
+    counts = dict.fromkeys(("params", "params_non_embedding", "params_total"), N)
+    return pd.DataFrame({**counts, "tokens": D, "loss": loss})
+
+
+def fitted(table: pd.DataFrame, bootstrap: int) -> llmscale.Fit:
+    return llmscale.fit(table, "chinchilla", bootstrap=bootstrap, diagnostics=False, holdout="none")
+
+
+@pytest.fixture(scope="module")
+def exact() -> llmscale.Fit:
+    """The law itself, without intervals."""
+    return fitted(runs(), 0)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> llmscale.Fit:
+    return fitted(runs(noise=0.003), 200)
+
+
+def flops_of_size(N: float, law: Chinchilla = HOFFMANN) -> float:
+    """C of which N is the best size (Hoffmann et al. 2022, eq. 4)."""
+    total = law.alpha + law.beta
+    G = (law.alpha * law.A / (law.beta * law.B)) ** (1 / total)
+    return float(6 * (N / G) ** (total / law.beta))
+
+
+def codes(plan: llmscale.TrainingPlan) -> set[str]:
+    return {note.code for note in plan.all_notes}
+
+
+def test_the_best_size_is_that_of_the_closed_form(exact: llmscale.Fit) -> None:
+    for N in (1e8, 1e10, 1e12):
+        plan = llmscale.plan(exact, flops=flops_of_size(N))
+        assert plan.params.value == pytest.approx(N, rel=1e-5)
+        assert 6 * plan.params.value * plan.tokens.value == pytest.approx(plan.flops)
+        assert plan.loss.value == pytest.approx(HOFFMANN.loss(N, plan.flops / 6 / N), rel=1e-6)
+
+
+def test_a_plan_optimal_and_predict_agree_to_the_last_digit(noisy: llmscale.Fit) -> None:
+    plan, told = llmscale.plan(noisy, flops="1e22"), llmscale.predict(noisy, flops="1e22")
+    best = llmscale.optimal(noisy, "1e22")
+    assert best.to_json() == told.to_json() == plan.to_json()["forecast"]
+    (point,) = told.to_json()["predictions"]
+    for name in ("params", "tokens"):
+        estimate = getattr(plan, name)
+        assert [estimate.value, [estimate.low, estimate.high]] == [
+            point[name],
+            point["intervals"][name],
+        ]
+    assert (plan.loss.value, plan.loss.low, plan.loss.high) == (
+        point["loss"],
+        point["low"],
+        point["high"],
+    )
+    several = llmscale.optimal(noisy, ["1e21", "1e22"])
+    assert several.params[1] == best.params
+    in_compute = {"C": [1e18, 1e19, 1e20, 1e21], "loss": [3, 2.7, 2.5, 2.4]}
+    with pytest.raises(InputError, match="power is no law in N and D"):
+        llmscale.optimal(in_compute, 1e22, law="power", variable="flops")
+
+
+def test_a_loss_is_planned_by_the_inverse_of_the_forecast(noisy: llmscale.Fit) -> None:
+    forward = llmscale.plan(noisy, flops=3e21)
+    back = llmscale.plan(noisy, loss=forward.loss.value)
+    assert back.flops == pytest.approx(3e21, rel=1e-9)
+    for side, other in (("low", "low"), ("high", "high")):
+        edge = llmscale.optimal(noisy, getattr(back.budget.flops, side))
+        assert getattr(edge, other) == pytest.approx(forward.loss.value, rel=1e-9)
+    assert back.budget.flops.low < back.flops < back.budget.flops.high
+    assert back.shape is not None
+    assert back.shape.choice.loss.value == pytest.approx(forward.loss.value, rel=1e-9)
+
+
+def test_no_compute_reaches_a_loss_below_the_floor(noisy: llmscale.Fit) -> None:
+    floor = noisy.law.coefficients()["E"]
+    with pytest.raises(InputError, match=r"1\.6 is below the floor 1\.7\d* \[1\.\d+, 1\.\d+\]"):
+        llmscale.plan(noisy, loss=1.6)
+    near = llmscale.plan(noisy, loss=floor + 0.01)
+    assert math.isinf(near.budget.flops.high)
+    assert "target-not-sure" in codes(near)
+    with pytest.raises(InputError, match="takes no training"):
+        llmscale.plan(noisy, loss=1e5)
+
+
+def test_the_basin_and_smaller_models_lie_where_they_are_said_to(exact: llmscale.Fit) -> None:
+    plan = llmscale.plan(exact, flops=1e22, within="1%")
+    N, D, loss = plan.params.value, plan.tokens.value, plan.loss.value
+    for side in (plan.basin.smallest.value, plan.basin.largest.value):
+        assert HOFFMANN.loss(N * side, D / side) == pytest.approx(1.01 * loss, rel=1e-6)
+    assert plan.basin.smallest.value < 1 < plan.basin.largest.value
+    for one in plan.smaller:
+        assert HOFFMANN.loss(one.share * N, one.tokens) == pytest.approx(loss, rel=1e-6)
+        assert one.compute.value == pytest.approx(one.share * one.tokens / D)
+    half, quarter = (one.compute.value for one in plan.smaller)
+    assert 1 < half < quarter
+    # A tenth of the size has A/N^alpha above all that the loss has above the floor.
+    at = {one.name: one for one in plan.alternatives}
+    assert at["twice the compute"].flops == pytest.approx(2e22)
+    assert at["half the compute"].loss.value > loss > at["twice the compute"].loss.value
+
+
+@pytest.mark.parametrize(
+    ("size", "served", "smaller", "saved", "flops"),
+    [(13e9, "2T", 7e9, 0.17, 1.7e22), (30e9, "10T", 13.6e9, 0.28, 2.46e23)],
+)
+def test_serving_gives_the_published_examples(
+    exact: llmscale.Fit, size: float, served: str, smaller: float, saved: float, flops: float
+) -> None:
+    """Sardana et al.
+
+    2024, figure 1 and section 3.
+    """
+    plan = llmscale.plan(exact, flops=flops_of_size(size), inference_tokens=served)
+    serving = plan.serving
+    assert serving is not None
+    assert serving.params.value == pytest.approx(smaller, rel=0.01)
+    assert serving.saved.value == pytest.approx(saved, abs=0.006)
+    both = serving.lifetime_flops * serving.saved.value / (1 - serving.saved.value)
+    assert both == pytest.approx(flops, rel=0.01)
+    N, D = serving.params.value, serving.tokens.value
+    assert HOFFMANN.loss(N, D) == pytest.approx(plan.loss.value, rel=1e-6)
+    if served == "2T":
+        page = (Path(__file__).parents[3] / "docs" / "planning.md").read_text(encoding="utf-8")
+        said = f"a {N / 1e9:.0f}B model takes {serving.saved.value:.0%} fewer FLOPs than the 13B"
+        assert said in " ".join(page.split())
+
+
+def test_serving_out_of_the_budget_spends_all_of_it_and_no_neighbour_is_better(
+    exact: llmscale.Fit,
+) -> None:
+    plan = llmscale.plan(exact, flops=1e22, inference_tokens="1T")
+    assert plan.serving is not None
+    assert plan.serving.in_budget is not None
+    N, D = plan.serving.in_budget
+    assert pytest.approx(1e22) == 6 * N * D + 2 * N * 1e12
+    for nearby in (0.97 * N, 1.03 * N):
+        assert HOFFMANN.loss(nearby, (1e22 / nearby - 2e12) / 6) > HOFFMANN.loss(N, D)
+    too_much = llmscale.plan(exact, flops=1e22, inference_tokens="1e22")
+    assert too_much.serving is not None
+    assert too_much.serving.in_budget is None
+    assert "over-trained-beyond-runs" in codes(too_much)
+
+
+def test_limited_text_is_planned_as_the_law_of_repeated_data_has_it() -> None:
+    """The effective N' and D' that a plan puts into Chinchilla's law are those of Muennighoff et
+    al.
+
+    2023, whose law does so itself.
+    """
+    law = DataConstrained(1.869, 521.0, 1487.0, 0.3527, 0.3527, 15.39, 5.31)
+    free = Chinchilla(E=1.869, A=521.0, B=1487.0, alpha=0.3527, beta=0.3527)
+    fit = fitted(runs(free), 0)
+    plan = llmscale.plan(fit, flops=9.3e21, unique_tokens="25B")
+    N, D = plan.params.value, plan.tokens.value
+    assert plan.loss.value == pytest.approx(law.loss(N, D, 25e9), rel=1e-6)
+    for nearby in (0.97 * N, 1.03 * N):
+        assert law.loss(nearby, 9.3e21 / 6 / nearby, 25e9) > law.loss(N, D, 25e9)
+    # Their figure 1: 6.34B on 242B tokens, where Chinchilla's law says 8.67B on 178B.
+    assert plan.repetition is not None
+    assert pytest.approx(6.34e9, rel=0.1) == N
+    assert plan.repetition.epochs == pytest.approx(9.7, rel=0.1)
+    assert llmscale.optimal(fit, 9.3e21).params == pytest.approx(8.67e9, rel=0.05)
+    assert "repetition-published" in codes(plan)
+    cost = plan.loss.value - llmscale.optimal(fit, 9.3e21).loss
+    assert plan.repetition.costs.value == pytest.approx(cost, rel=1e-6)
+    endless = llmscale.plan(fit, flops=1e30, unique_tokens="25B")
+    assert endless.loss.value == pytest.approx(plan.repetition.least_loss.value, rel=1e-3)
+    enough = llmscale.plan(fit, flops=plan.repetition.enough_flops, unique_tokens="25B")
+    assert enough.loss.value == pytest.approx(1.005 * plan.repetition.least_loss.value)
+    with pytest.raises(InputError, match="the least that 25B unique tokens give"):
+        llmscale.plan(fit, loss=1.9, unique_tokens="25B")
+
+
+def test_text_that_is_enough_changes_nothing(noisy: llmscale.Fit) -> None:
+    plan = llmscale.plan(noisy, flops=1e21, unique_tokens="1T")
+    assert plan.forecast.to_json() == llmscale.predict(noisy, flops=1e21).to_json()
+    assert plan.repetition is not None
+    assert plan.repetition.epochs < 1
+    assert "repeats none" in str(plan)
+    assert "repetition-published" not in codes(plan)
+
+
+def test_a_table_of_repeated_text_is_planned_by_its_own_law() -> None:
+    law = DataConstrained(1.869, 521.0, 1487.0, 0.3527, 0.3527, 8.0, 5.31)
+    N, D, U = (axis.ravel() for axis in np.meshgrid(SIZES, TOKENS, [1e9, 1e10, 1e11]))
+    U = np.minimum(U, D)
+    table = pd.DataFrame({"params": N, "tokens": D, "unique_tokens": U, "loss": law.loss(N, D, U)})
+    plan = llmscale.plan(table, flops=1e21, unique_tokens="2B", bootstrap=0, diagnostics=False)
+    assert plan.forecast.fit is not None
+    assert plan.forecast.fit.law.name == "data-constrained"
+    assert plan.loss.value == pytest.approx(
+        law.loss(plan.params.value, plan.tokens.value, 2e9), rel=1e-3
+    )
+    assert plan.repetition is not None
+    assert not plan.repetition.published
+
+
+def test_costs_are_those_of_a_published_run(exact: llmscale.Fit) -> None:
+    """Llama 3.1 405B: 3.8e25 FLOPs, 30.84M hours of H100 at 38% to 43% MFU, 700 W (model card)."""
+    plan = llmscale.plan(
+        exact, flops=3.8e25, gpu="H100", mfu=0.38, gpus=16_000, price_per_hour=2, pue=1.1
+    )
+    assert plan.cost is not None
+    assert plan.cost.gpu_hours == pytest.approx(30.84e6, rel=0.1)
+    assert plan.cost.wall_seconds == pytest.approx(3600 * plan.cost.gpu_hours / 16_000)
+    assert plan.cost.money == pytest.approx(2 * plan.cost.gpu_hours)
+    assert plan.cost.kwh == pytest.approx(0.7 * 1.1 * plan.cost.gpu_hours)
+    back = llmscale.plan(exact, gpu_hours=plan.cost.gpu_hours, gpu="h100", mfu=0.38)
+    assert back.flops == pytest.approx(3.8e25)
+    hours = llmscale.plan(exact, gpus=8, hours=10.0, gpu="tpu-v5p")
+    assert hours.cost is not None
+    assert hours.cost.gpu_hours == pytest.approx(80)
+    assert hours.cost.kwh is None
+
+
+@pytest.mark.parametrize("count", ["params", "params_non_embedding", "params_total"])
+def test_the_nearest_shape_is_counted_as_the_law_counts_and_keeps_to_the_budget(count: str) -> None:
+    plan = llmscale.plan(
+        runs(), flops=1e20, count=count, context=1024, law="chinchilla", bootstrap=0
+    )
+    real = plan.shape
+    assert real is not None
+    assert real.choice.params == getattr(real.shape, count)
+    assert real.choice.params == pytest.approx(plan.params.value, rel=0.05)
+    assert real.choice.tokens * real.shape.flops_per_token == pytest.approx(1e20)
+    assert real.shape.context == 1024
+    assert real.choice.loss.value > plan.loss.value
+    assert llmscale.plan(runs(), flops=1e30, law="chinchilla", bootstrap=0).shape is None
+
+
+def test_a_gpu_of_ones_own_is_planned_with(exact: llmscale.Fit, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class MyGPU:\n"
+        "    name, source = 'Mine', 'its data sheet'\n"
+        "    peak_flops, memory_bytes, memory_bytes_per_second = 1e15, 80e9, 2e12\n"
+        "    power_watts = 500\n"
+    )
+    plan = llmscale.plan(exact, gpu_hours=100, gpu=f"{tmp_path}/mine.py:MyGPU")
+    assert plan.flops == pytest.approx(100 * 3600 * 1e15 * 0.35)
+    assert plan.hardware is not None
+    assert "assumed" in plan.hardware.mfu_source
+    assert plan.cost is not None
+    assert plan.cost.kwh == pytest.approx(50)
+
+
+def test_a_law_that_does_not_hold_far_from_the_best_says_so() -> None:
+    folder = Path(__file__).parents[3] / "results" / "flagship"
+    plan = llmscale.plan(folder, flops=1e16, law="anchored")
+    assert "loss-rises-by-tokens" in codes(plan)
+    assert plan.setting.vocab_size == 1024
+    assert "does not reach that loss with any tokens" in str(plan)
+
+
+def test_published_runs_give_the_published_model(shared: Path) -> None:
+    """Hoffmann et al.
+
+    2022: 70B on 1.4T tokens for 5.76e23 FLOPs.
+    """
+    plan = llmscale.plan(
+        shared / "published" / "chinchilla_epoch.csv",
+        flops=5.76e23,
+        law="chinchilla",
+        where="outlier == False",
+    )
+    assert plan.params.value == pytest.approx(70e9, rel=0.1)
+    assert plan.tokens.value == pytest.approx(1.4e12, rel=0.1)
+    assert plan.params.low < 70e9 < plan.params.high
+
+
+OF_GPUS = "says nothing if the kind of GPU is not known"
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({}, "no budget is given"),
+    ({"flops": 1e22, "loss": 2}, "flops= and loss= are given, which are 2 budgets"),
+    ({"gpu_hours": 1, "gpus": 8, "hours": 2, "gpu": "h100"}, "2 budgets"),
+    ({"gpu_hours": 100}, f"gpu_hours= {OF_GPUS}"),
+    ({"flops": 1e22, "price_per_hour": 2}, f"price_per_hour= {OF_GPUS}"),
+    ({"hours": 3, "gpu": "h100"}, "nobody said how many"),
+    ({"flops": 1e22, "gpu": "h1000"}, "there is no GPU 'h1000'"),
+    ({"flops": 1e22, "gpu": "h100", "mfu": 1.2}, "mfu is 1.2"),
+    ({"flops": 1e22, "gpu": "h100", "price_per_hour": -1}, "price_per_hour is -1"),
+    ({"flops": 1e22, "gpu": "h100", "pue": 0.5}, "pue is 0.5"),
+    ({"flops": 1e22, "within": "2"}, "within is 2"),
+    ({"flops": 1e22, "within": "x%"}, "'x%' is no share"),
+    ({"flops": [1e21, 1e22]}, "there are 2 of flops"),
+    ({"flops": 5}, "a budget of 5 FLOPs"),
+    ({"flops": 1e6}, "1e.06 FLOPs train nothing: .* parameters on"),
+    ({"flops": 1e22, "inference_tokens": 0}, "inference_tokens is 0"),
+    ({"flops": 1e22, "unique_tokens": -1}, "unique_tokens is -1"),
+    ({"flops": 1e22, "output": "plan.txt"}, "its ending is 'txt'"),
+]
+
+
+@pytest.mark.parametrize(("asked", "problem"), WRONG)
+def test_wrong_input_is_refused_in_a_sentence(
+    exact: llmscale.Fit, asked: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        llmscale.plan(exact, **asked)
+    assert caught.value.fix
+    assert "\n" not in caught.value.problem
+
+
+def test_a_plan_takes_a_law_in_size_and_tokens() -> None:
+    one = {"N": [1e6, 2e6, 4e6, 8e6, 16e6], "loss": [4.3, 3.8, 3.5, 3.2, 3.0]}
+    with pytest.raises(InputError, match="power-floor predicts from params"):
+        llmscale.plan(llmscale.fit(one, "power-floor", bootstrap=0), flops=1e20)
+    with pytest.raises(InputError, match="power-floor predicts from params"):
+        llmscale.plan(llmscale.fit(one, "power-floor", bootstrap=0), loss=3.0)
+    with pytest.raises(InputError, match="takes a law in N and D"):
+        llmscale.plan(one, flops=1e20)
+
+
+def test_the_command_says_what_the_call_gives_and_draws_it(tmp_path: Path) -> None:
+    kept, figure = tmp_path / "fit.json", tmp_path / "plan.png"
+    llmscale.fit(runs(noise=0.003), "chinchilla", bootstrap=50, keep=kept)
+    asked = ["plan", str(kept), "--gpu-hours", "1k", "--gpu", "h200"]
+    asked += ["--inference-tokens", "1T", "--level", "0.8"]
+    shown = CliRunner().invoke(app, [*asked, "--out", str(figure)], env={"COLUMNS": "80"})
+    assert shown.exit_code == 0, shown.output
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+    lines = shown.stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines if line.startswith(("run", "best", "nearest")))
+    for word in ("GPU hours of H200 SXM", "half the size", "1T tokens to serve", "80%", "figure:"):
+        assert word in shown.stdout, word
+    payload = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    called = llmscale.plan(kept, gpu_hours=1000, gpu="h200", level=0.8, inference_tokens="1T")
+    assert payload == called.to_json()
+    assert called._repr_html_().count("<tr") == 1 + len(called.choices)
