@@ -20,7 +20,7 @@ from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.page.contents import Evidence, build_page
 from llmscale.explain.page.document import Page, check_place
-from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.surface import IN_TWO
 from llmscale.machine.gpus import gpu_named
 from llmscale.settings import shows_keywords

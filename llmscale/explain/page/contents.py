@@ -18,7 +18,7 @@ from llmscale.explain.page.frontier import Frontier, frontier
 from llmscale.explain.page.loss_grid import loss_grid
 from llmscale.explain.page.machines import gpus_of, shapes_of
 from llmscale.explain.page.remarks import remarks, sentence
-from llmscale.explain.planning.choice import Judge
+from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
 from llmscale.notes.kind import Kind
 from llmscale.notes.predicting import (

@@ -111,7 +111,9 @@ function hashOf(state, start) {
 function stateOf(hash, start, controls) {
   const state = { ...start };
   const wrong = [];
-  for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ''))) {
+  // In 1e+22 it is a plus, which would be read as a blank.
+  const words = hash.replace(/^#/, '').replaceAll('+', '%2B');
+  for (const [key, text] of new URLSearchParams(words)) {
     const isKnown = Object.hasOwn(start, key);
     const found = isKnown ? controls.get(key).read(text) : { problem: 'unknown' };
     if (found.problem) wrong.push(`${key}=${text}`.slice(0, 40));

@@ -9,12 +9,12 @@ function readPage() {
 /** The sliders by group. */
 function slidersOf(page) {
   const flops = [Math.exp(page.frontier.first), Math.exp(page.frontier.last)];
-  const plainly = (value) => general(value);
+  const plain = { format: (value) => general(value) };
   const whole = { whole: true, format: (value) => grouped(value, 0) };
   return {
     budget: [
       { key: 'flops', label: 'compute, FLOPs', ends: flops, format: formatFlops },
-      { key: 'ratio', label: 'tokens per parameter', ends: [0.1, 1e5], format: plainly, word: 'best' },
+      { key: 'ratio', label: 'tokens per parameter', ends: [0.1, 1e5], ...plain, word: 'best' },
       { key: 'tokens', label: 'tokens', ends: [1e6, 1e15], format: formatCount },
     ],
     text: [{
@@ -30,9 +30,9 @@ function slidersOf(page) {
     ],
     machine: [
       { key: 'gpus', label: 'number of GPUs', ends: [1, 1e5], ...whole },
-      { key: 'mfu', label: 'share of the peak (MFU)', ends: [0.01, 1], format: plainly, word: 'usual' },
+      { key: 'mfu', label: 'share of the peak (MFU)', ends: [0.01, 1], ...plain, word: 'usual' },
       {
-        key: 'price', label: 'price of a GPU hour', ends: [0.01, 100], format: plainly,
+        key: 'price', label: 'price of a GPU hour', ends: [0.01, 100], ...plain,
         free: 'low', word: 'none',
       },
     ],
