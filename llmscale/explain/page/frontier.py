@@ -14,23 +14,25 @@ from llmscale.explain.laws import Array
 from llmscale.explain.page.loss_grid import numbers
 
 COLUMNS = ("flops", "params", "params_low", "params_high", "tokens", "tokens_low", "tokens_high")
-LOSSES = ("loss", "low", "high")
+"""Of which there are natural logs."""
+ENDS = ("below", "above")
+"""How far the ends of the loss's interval are from it, as shares of the loss. The loss itself is
+that of the grid at N and D."""
 _FIRST_STEP = math.log(10.0) / 4.0
 _LEAST_STEP = 1e-3
 """Between budgets at which an interval jumps, since another lowest point is the nearest."""
 _MOST = 700
 """Budgets at most."""
-_OFF = np.array([np.inf, 1e-4, 0.005, 0.005, 1e-4, 0.005, 0.005, 1e-5, 2e-4, 2e-4])
-"""By how much a straight line may be off, of N, D and the loss and of the ends of intervals, which
-bend more: a share of each."""
+_OFF = np.array([np.inf, 1e-4, 0.003, 0.003, 1e-4, 0.003, 0.003, 1e-4, 1e-4])
+"""By how much a straight line may be off, of N and D and of the ends of intervals, which bend
+more."""
 
 Best = Callable[[float], Optimum]
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """Natural logs of C, N and D, and of the losses, with the ends of the intervals: one row a
-    budget, in the order of COLUMNS and LOSSES."""
+    """One row a budget, in the order of COLUMNS and ENDS."""
 
     rows: Array
 
@@ -45,9 +47,7 @@ class Frontier:
         return float(values.min()), float(values.max())
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            name: numbers(self.rows[:, place]) for place, name in enumerate((*COLUMNS, *LOSSES))
-        }
+        return {name: numbers(self.rows[:, place]) for place, name in enumerate((*COLUMNS, *ENDS))}
 
 
 def frontier(best: Best, flops: tuple[float, float]) -> Frontier:
@@ -70,15 +70,15 @@ def _row(best: Best, log_flops: float) -> Array:
     nothing = (math.nan, math.nan)
     ends = {name: found.intervals.get(name, nothing) for name in ("params", "tokens", "loss")}
     counts = [found.flops, found.params, *ends["params"], found.tokens, *ends["tokens"]]
+    low, high = ends["loss"]
     with np.errstate(all="ignore"):
-        return np.concatenate([np.log(counts), [found.loss, *ends["loss"]]])
+        shares = [1.0 - low / found.loss, high / found.loss - 1.0]
+        return np.concatenate([np.log(counts), shares])
 
 
 def _bent(left: Array, middle: Array, right: Array) -> bool:
     """Whether a straight line from left to right misses what is in the middle."""
     if right[0] - left[0] < _LEAST_STEP:
         return False
-    size = np.ones(len(middle))
-    size[len(COLUMNS) :] = np.abs(middle[len(COLUMNS)])
     # NaN, of a fit without intervals, is no bend.
-    return bool((np.abs(middle - 0.5 * (left + right)) > _OFF * size).any())
+    return bool((np.abs(middle - 0.5 * (left + right)) > _OFF).any())

@@ -1,8 +1,10 @@
 // The best run of every budget, between those that Python computed.
 
 class Frontier {
-  constructor(table) {
+  /** `table` as Python wrote it, and the surface that the loss is read from. */
+  constructor(table, surface) {
     this.table = table;
+    this.surface = surface;
     this.first = table.flops[0];
     this.last = table.flops[table.flops.length - 1];
   }
@@ -28,13 +30,15 @@ class Frontier {
       const [left, right] = [column[low] ?? NaN, column[high] ?? NaN];
       return left + share * (right - left);
     };
+    const [lnN, lnD] = [value('params'), value('tokens')];
+    const loss = this.surface.loss(lnN, lnD);
     return {
-      lnN: value('params'),
-      lnD: value('tokens'),
+      lnN,
+      lnD,
       params: [Math.exp(value('params_low')), Math.exp(value('params_high'))],
       tokens: [Math.exp(value('tokens_low')), Math.exp(value('tokens_high'))],
-      loss: value('loss'),
-      interval: [value('low'), value('high')],
+      loss,
+      interval: [loss * (1 - value('below')), loss * (1 + value('above'))],
     };
   }
 
@@ -48,18 +52,5 @@ class Frontier {
     while (left > 0 && tokens[right] - tokens[left] < 1e-3) left -= 1;
     const slope = (params[right] - params[left]) / (tokens[right] - tokens[left]);
     return params[right] + slope * (lnD - tokens[right]);
-  }
-
-  /** ln of the budget whose best run has this loss; the nearest end if there is none. */
-  budgetOf(loss) {
-    let [low, high] = [this.first, this.last];
-    if (!(loss < this.at(low).loss)) return low;
-    if (loss <= this.at(high).loss) return high;
-    for (let step = 0; step < 40; step += 1) {
-      const middle = 0.5 * (low + high);
-      if (this.at(middle).loss > loss) low = middle;
-      else high = middle;
-    }
-    return 0.5 * (low + high);
   }
 }

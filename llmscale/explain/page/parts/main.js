@@ -3,7 +3,8 @@
 /** The data that Python wrote, with the law that can be asked. */
 function readPage() {
   const data = JSON.parse(document.getElementById('data').textContent);
-  return { ...data, surface: new Surface(data.grid), frontier: new Frontier(data.frontier) };
+  const surface = new Surface(data.grid);
+  return { ...data, surface, frontier: new Frontier(data.frontier, surface) };
 }
 
 /** The sliders by group. */
