@@ -88,7 +88,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "frontier": line.to_json(),
         "runs": list(_runs(fit)),
         "gpus": gpus,
-        "shapes": list(shapes_of(fit, line.ends_of("params"))),
+        "shapes": shapes_of(fit),
         "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
         "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
         "start": start,

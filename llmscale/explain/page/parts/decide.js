@@ -6,6 +6,7 @@ const MOST_TIMES = 1e4; // tokens of a smaller model, times those of the best
 const TRIED = 96; // numbers of tokens between these
 const LEAST_SHARE = 0.01; // of the best size: no smaller one is looked at
 const NEVER = 1e300; // FLOPs of a size that no tokens are enough for
+const FAR_SHAPE = Math.log(1.3); // shapes are closer to each other than this
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
 /** The place of the least value of a function with one valley between two ends. */
@@ -166,17 +167,21 @@ function trainingOf(flops, gpu, state) {
   };
 }
 
-/** Memory of a model of this size that writes one text, and how fast bandwidth lets it. */
+/** Memory of a model of this size that writes one text, and how fast bandwidth lets it; null if no
+ * model that can be built is near. */
 function servingOf(lnN, shapes, gpu, state) {
-  let shape = shapes[0];
-  const apart = (one) => Math.abs(Math.log(one.params) - lnN);
-  for (const one of shapes) if (apart(one) < apart(shape)) shape = one;
-  const weights = shape.params_total * state.bytes;
-  const cache = shape.cache_bytes * state.context;
+  const apart = (place) => Math.abs(Math.log(shapes.params[place]) - lnN);
+  let nearest = 0;
+  shapes.params.forEach((_, place) => {
+    if (apart(place) < apart(nearest)) nearest = place;
+  });
+  if (!(apart(nearest) <= FAR_SHAPE)) return null;
+  const weights = shapes.params_total[nearest] * state.bytes;
+  const cache = shapes.cache_bytes[nearest] * state.context;
   const gpus = Math.ceil((weights + cache) / gpu.memory_bytes);
   // Each token reads every weight and the whole cache once.
   const perSecond = (gpus * gpu.memory_bytes_per_second) / (weights + cache);
-  return { shape, weights, cache, gpus, perSecond };
+  return { name: shapes.name[nearest], weights, cache, gpus, perSecond };
 }
 
 /** All that follows from a state of the sliders. */
@@ -199,7 +204,7 @@ function decide(page, state) {
     passes: state.unique === null ? NaN : Math.exp(chosen.lnD) / state.unique,
     lifetime: state.served === null ? null : lifetimeOf(law, best, state.served),
     training: trainingOf(state.flops, gpu, state),
-    serving: page.shapes.length ? servingOf(chosen.lnN, page.shapes, gpu, state) : null,
+    serving: servingOf(chosen.lnN, page.shapes, gpu, state),
   };
 }
 

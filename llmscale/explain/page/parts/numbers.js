@@ -114,6 +114,12 @@ function grouped(value, places = 2) {
   return value.toLocaleString('en-US', { maximumFractionDigits: places });
 }
 
+/** Three significant digits, without powers of ten as far as that is readable: `1,970`. */
+function plainly(value) {
+  const isReadable = value >= 1000 && value < 1e9;
+  return isReadable ? grouped(Number(value.toPrecision(3)), 0) : general(value);
+}
+
 /** An amount of money, of no named currency, to three significant digits. */
 function formatMoney(amount) {
   if (!Number.isFinite(amount)) return '-';

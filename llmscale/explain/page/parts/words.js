@@ -78,20 +78,20 @@ function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
     const isUntold = passes > 1 && page.surface.hasInterval;
     return isUntold ? 'interval: llmscale plan' : formatCountEnds(...best[name]);
   };
-  const far = beyond > 0 ? `${general(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
+  const far = beyond > 0 ? `${plainly(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
   const loss = formatLoss(chosen.loss, ...chosen.interval);
   const rows = [
     ['compute C', `${formatFlops(Math.exp(lnC))} FLOPs`, far],
     ['parameters N', formatCount(Math.exp(chosen.lnN)), ends('params')],
     ['tokens D', formatCount(Math.exp(chosen.lnD)), ends('tokens')],
-    ['D / N', general(Math.exp(chosen.lnD - chosen.lnN)), ''],
+    ['D / N', plainly(Math.exp(chosen.lnD - chosen.lnN)), ''],
     [page.metric, loss, formatEnds(...chosen.interval, chosen.loss)],
   ];
   if (state.unique !== null) {
     const more = chosen.loss / page.frontier.at(lnC).loss - 1;
     const text = `over ${formatCount(state.unique)} unique tokens`;
     rows.push(
-      ['passes', general(passes), text],
+      ['passes', plainly(passes), text],
       ['repeating costs', `+${formatShare(more)}`, `${page.metric}, next to new text`],
     );
   }
@@ -121,7 +121,7 @@ function trainingRows({ training, gpu }, state) {
   const power = gpu.power_watts === null ? 'no power is published' : `${gpu.power_watts} W a board`;
   const price = state.price === null ? 'no price is given' : `${formatMoney(state.price)} an hour`;
   return [
-    ['GPU hours', grouped(Number(training.gpuHours.toPrecision(3))), speed],
+    ['GPU hours', plainly(training.gpuHours), speed],
     ['time', formatSeconds(training.seconds), ''],
     ['money', formatMoney(training.money), price],
     ['energy', formatEnergy(training.wattHours), power],
@@ -130,12 +130,12 @@ function trainingRows({ training, gpu }, state) {
 
 function servingRows({ serving }, state) {
   if (serving === null) return [];
-  const { shape, weights, cache, gpus, perSecond } = serving;
+  const { name, weights, cache, gpus, perSecond } = serving;
   return [
-    ['weights', formatBytes(weights), `${shape.name}, ${general(state.bytes)} bytes each`],
+    ['weights', formatBytes(weights), `${name}, ${general(state.bytes)} bytes each`],
     ['keys and values', formatBytes(cache), `of ${grouped(state.context)} tokens`],
     ['GPUs that hold it', grouped(gpus), ''],
-    ['tokens a second', general(perSecond), 'of one text, by bandwidth'],
+    ['tokens a second', plainly(perSecond), 'of one text, by bandwidth'],
   ];
 }
 
