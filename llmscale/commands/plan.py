@@ -1,4 +1,4 @@
-"""`llmscale plan`: plan a training run: size, tokens, time, money, and the alternatives."""
+"""`llmscale plan`: plan a training run: size, tokens, time and money."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

@@ -92,6 +92,14 @@ OVER_TRAINED_BEYOND_RUNS = Kind(
     limit=1.5,
     source="Sardana et al. 2024, section 4",
 )
+TARGET_ABOVE_RUNS = Kind(
+    "target-above-runs",
+    DOUBT,
+    when="the loss that is asked for is above that of every run of the table",
+    means="The law is asked for smaller runs than were measured, or the loss is in another unit: "
+    "laws are in nats per token, also of tables in bits or perplexity.",
+    remedy="Ask for a loss in nats per token, below that of the runs.",
+)
 TARGET_NOT_SURE = Kind(
     "target-not-sure",
     DOUBT,

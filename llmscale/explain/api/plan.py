@@ -17,7 +17,7 @@ from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.figures._place import check_place
-from llmscale.explain.forecast.asked import forecast_at, numbers_asked
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.forecast import Forecast
@@ -50,8 +50,8 @@ _REPEATED = 1.01
 def plan(
     source: Any = None,
     *,
-    flops: Any = None,
-    gpu_hours: Any = None,
+    flops: float | str | None = None,
+    gpu_hours: float | str | None = None,
     hours: float | None = None,
     loss: float | None = None,
     gpu: str | None = None,
@@ -60,8 +60,8 @@ def plan(
     price_per_hour: float | None = None,
     pue: float | None = None,
     within: float | str = 0.005,
-    inference_tokens: Any = None,
-    unique_tokens: Any = None,
+    inference_tokens: float | str | None = None,
+    unique_tokens: float | str | None = None,
     arch: str | None = None,
     vocab_size: int | None = None,
     context: int | None = None,
@@ -78,25 +78,26 @@ def plan(
     With `inference_tokens` to serve, the run that costs least over the model's life is told
     (Sardana et al. 2024); with `unique_tokens` of text, more are passes over it again (Muennighoff
     et al. 2023). `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
-    keywords = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours, "loss": loss}
-    keywords |= {"gpu": gpu, "gpus": gpus, "mfu": mfu, "price_per_hour": price_per_hour}
-    keywords |= {"pue": pue, "within": within, "inference_tokens": inference_tokens}
+    keywords: dict[str, Any] = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours}
+    keywords |= {"loss": loss, "gpu": gpu, "gpus": gpus, "mfu": mfu, "pue": pue, "within": within}
+    keywords |= {"price_per_hour": price_per_hour, "inference_tokens": inference_tokens}
     keywords |= {"unique_tokens": unique_tokens, "arch": arch, "vocab_size": vocab_size}
-    keywords |= {"context": context, "law": law, "refit": refit}
-    keywords |= {"output": output, **settings}
+    keywords |= {"context": context, "law": law, "refit": refit, "output": output, **settings}
     spec = asked_spec(PlanSpec, keywords)
     hardware = _hardware(spec)
     _check_one_budget(spec)
-    if spec.output is not None:
-        check_place(Path(spec.output))
-    asked = Asked(
-        source,
-        laws_of(spec.law),
-        reading_given(settings),
-        options_given(spec, settings),
-        spec.refit,
-    )
-    unique = _amount("unique_tokens", spec.unique_tokens)
+    place = None if spec.output is None else Path(spec.output).expanduser()
+    if place is not None:
+        check_place(place)
+    reading, options = reading_given(settings), options_given(spec, settings)
+    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
+    made = _made(asked, spec, hardware)
+    return made if place is None else replace(made, drawn=made.draw().save(place).path)
+
+
+def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPlan:
+    """The plan that is asked for."""
+    unique = spec.unique_tokens
     if unique is not None:
         asked = _knowing_text(asked)
     budget = _budget(spec, hardware)
@@ -108,14 +109,11 @@ def plan(
     judge = replace(_judge(asked, fit, unique), hardware=hardware)
     forecast, optimum = _forecast(judge, budget.flops.value)
     wanted = Wanted(
-        within=float(spec.within),
+        within=spec.within,
         setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
-        served=_amount("inference_tokens", spec.inference_tokens),
+        served=spec.inference_tokens,
     )
-    made = make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
-    if spec.output is None:
-        return made
-    return replace(made, drawn=made.draw().save(spec.output).path)
+    return make_plan(judge, replace(forecast, chosen=chosen), budget, optimum, wanted)
 
 
 def _hardware(spec: PlanSpec) -> Hardware | None:
@@ -157,22 +155,11 @@ def _check_one_budget(spec: PlanSpec) -> None:
         )
 
 
-def _amount(name: str, value: Any) -> float | None:
-    """A positive number that may be written as 1T. Raises InputError."""
-    if value is None:
-        return None
-    number = numbers_asked(name, value)
-    if number.ndim:
-        raise InputError(f"there are {number.size} of {name}, and one is asked for", "give one")
-    return float(number)
-
-
 def _budget(spec: PlanSpec, hardware: Hardware | None) -> Budget | None:
     """The FLOPs that are given, or that GPU hours pay for; None if a loss is asked for."""
-    flops = _amount("flops", spec.flops)
-    if flops is not None:
-        return Budget(Estimate(flops), f"{flops:.3g} FLOPs")
-    hours = _amount("gpu_hours", spec.gpu_hours)
+    if spec.flops is not None:
+        return Budget(Estimate(float(spec.flops)), f"{spec.flops:.3g} FLOPs")
+    hours = spec.gpu_hours
     if spec.hours is not None:
         assert spec.gpus is not None
         hours = spec.gpus * spec.hours

@@ -8,6 +8,7 @@ from llmscale.errors import InputError
 from llmscale.errors.printable import begun
 from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, REFIT, OfRuns, law_names
 from llmscale.machine.gpus import GPUS
+from llmscale.quantity import MOST, parse_count
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT
 from llmscale.settings import Range, check_settings, setting
 
@@ -23,24 +24,31 @@ def share_said(text: str) -> float:
         raise InputError(f"{begun(repr(text))} is no share", "write it like 0.5%") from None
 
 
+def _counted(name: str) -> dict[str, Any]:
+    """What is known of a positive amount that may be written as 1T."""
+    return {
+        "parse": lambda text: float(parse_count(text, f"--{name}")),
+        "within": Range(0, MOST, above=True),
+        "group": PLAN,
+    }
+
+
 @dataclass(frozen=True)
 class PlanSpec(OfRuns):
     """What `llmscale plan` plans, and by which law."""
 
-    flops: Any = setting(
+    flops: float | None = setting(
         None,
         help="A budget, like 1e22.",
-        group=PLAN,
-        parse=str,
         flags=("--flops", "-C"),
         metavar="1e22",
+        **_counted("flops"),
     )
-    gpu_hours: Any = setting(
+    gpu_hours: float | None = setting(
         None,
         help="A budget in hours of one GPU, with --gpu.",
-        group=PLAN,
-        parse=str,
-        metavar="1000",
+        metavar="1k",
+        **_counted("gpu-hours"),
     )
     hours: float | None = setting(
         None,
@@ -83,29 +91,27 @@ class PlanSpec(OfRuns):
         group=PLAN,
         within=Range(1, 10),
     )
-    within: Any = setting(
+    within: float = setting(
         0.005,
         help="How much of the loss another size may cost.",
         usual="0.5%",
         group=PLAN,
         parse=share_said,
         metavar="0.5%",
-        within=Range(0, 0.5, above=True),
+        within=Range(0, 0.1, above=True),
     )
-    inference_tokens: Any = setting(
+    inference_tokens: float | None = setting(
         None,
         help="Tokens to serve in the model's life, for the run that costs least with them.",
-        group=PLAN,
-        parse=str,
         metavar="1T",
+        **_counted("inference-tokens"),
     )
-    unique_tokens: Any = setting(
+    unique_tokens: float | None = setting(
         None,
         help="How much text there is: more tokens are passes over it again.",
         usual="as much as is asked for",
-        group=PLAN,
-        parse=str,
         metavar="50B",
+        **_counted("unique-tokens"),
     )
     arch: str | None = setting(
         None,

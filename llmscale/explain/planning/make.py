@@ -4,30 +4,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmscale.errors import Note
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning.basin import SMALLER, Basin, basin_of, smaller_models
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.choice import Choice, Run
+from llmscale.explain.planning.doubts import doubts
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting, real_shape
 from llmscale.explain.planning.repetition import repetition_of
 from llmscale.explain.planning.serving import Serving, serving_of
-from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
 from llmscale.explain.planning.training_plan import TrainingPlan
-from llmscale.notes.predicting import (
-    LOSS_RISES_BY_TOKENS,
-    OVER_TRAINED_BEYOND_RUNS,
-    REPETITION_PUBLISHED,
-    TARGET_NOT_SURE,
-)
 from llmscale.quantity import format_count
 
 _NAMES = ("1/2 N, same loss", "1/4 N, same loss")
-_TOLD_TO = 10.0
-"""How many times more tokens than compute-optimal a smaller model is asked for, at the most."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +67,7 @@ def make_plan(
         shape=shape,
         serving=serving,
         repetition=repetition,
-        notes=(
-            *_notes(judge, budget, params.value, tokens.value),
-            *([] if serving is None else _beyond_ratios(judge, serving)),
-        ),
+        notes=doubts(judge, budget, params.value, tokens.value, serving),
     )
 
 
@@ -146,48 +134,3 @@ def _run(name: str, params: float, tokens: float) -> Run:
 def _on_new_text(judge: Judge, flops: float) -> tuple[Choice, ...]:
     freely = replace(judge, unique=None)
     return freely.choices([_run("on new text", *freely.surface.best(flops))])
-
-
-def _notes(judge: Judge, budget: Budget, params: float, tokens: float) -> list[Note]:
-    """What to know of the plan."""
-    law, found = judge.fit.law.name, []
-    if judge.surface.rises_by_tokens(0.5 * params, 2.0 * tokens, _TOLD_TO):
-        found.append(
-            LOSS_RISES_BY_TOKENS.note(
-                f"by {law} a model of half the size gets worse with more tokens beyond the best "
-                "ones: what is said of smaller models that are trained for longer does not hold; "
-                "take another law for that: --law chinchilla"
-            )
-        )
-    if judge.unique is not None and not judge.surface.knows_text and tokens > judge.unique:
-        found.append(
-            REPETITION_PUBLISHED.note(
-                f"what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
-                f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs; no interval holds "
-                "its uncertainty, nor that many passes may do harm"
-            )
-        )
-    if not budget.is_bounded:
-        found.append(
-            TARGET_NOT_SURE.note(
-                f"no compute is sure to reach {budget.said}: the upper end of its forecasts stays "
-                "above it"
-            )
-        )
-    return found
-
-
-def _beyond_ratios(judge: Judge, serving: Serving) -> list[Note]:
-    """A note if the run that serves has more tokens a parameter than any run of the table."""
-    runs = judge.fit.runs
-    if runs is None:
-        return []
-    most = float((runs.frame["tokens"] / runs.frame["params"]).max())
-    ratio = serving.tokens.value / serving.params.value
-    if not ratio > OVER_TRAINED_BEYOND_RUNS.limit * most:
-        return []
-    message = (
-        f"the run that costs least to train and serve has {ratio:,.3g} tokens a parameter, and the "
-        f"runs have {most:,.3g} at the most"
-    )
-    return [OVER_TRAINED_BEYOND_RUNS.note(message)]

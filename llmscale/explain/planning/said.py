@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmscale.explain import digits
 from llmscale.explain.planning.basin import Smaller
 from llmscale.explain.planning.cost import Cost, Hardware
+from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import Serving
 from llmscale.quantity import format_bytes, format_count, format_seconds
@@ -36,7 +37,7 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
     """A name and a sentence of each thing that there is something to say of."""
     yield "budget", _budget(plan)
     if plan.hardware is not None and plan.cost is not None:
-        yield "cost", cost_said(plan.hardware, plan.cost)
+        yield "cost", _cost(plan.hardware, plan.cost, plan.budget.flops)
     yield "shape", _shape(plan)
     if plan.shape is not None and plan.shape.layout is not None:
         yield "memory", _memory(plan.shape.layout)
@@ -51,9 +52,11 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
         yield "coverage", plan.forecast.coverage
 
 
-def cost_said(hardware: Hardware, cost: Cost) -> str:
+def _cost(hardware: Hardware, cost: Cost, flops: Estimate) -> str:
     """GPU hours, wall time, money and energy, as far as they are known."""
-    parts = [f"{amount(cost.gpu_hours)} GPU hours of {hardware.gpu.name}"]
+    low, high = (end / hardware.flops_per_hour for end in (flops.low, flops.high))
+    hours = Estimate(cost.gpu_hours, low, high).written(amount)
+    parts = [f"{hours} GPU hours of {hardware.gpu.name}"]
     if cost.wall_seconds is not None:
         parts.append(f"{format_seconds(cost.wall_seconds)} on {hardware.gpus:,}")
     if cost.money is not None:

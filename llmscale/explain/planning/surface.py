@@ -23,8 +23,6 @@ _MOST_TIMES = 1e4
 the compute pays for."""
 _STEPS = 96
 """Points at which more and more tokens are tried first."""
-_MOST_SIZE = 1e15
-"""Of a model for which unique tokens are compute-optimal, times these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +68,8 @@ class LossSurface:
 
         low = np.log(6.0 * unique)
         shape = np.shape(once.best(6.0 * unique)[1])
-        log_C = crossing(too_few, np.full(shape, low), np.full(shape, low + np.log(_MOST_SIZE)))
+        high = max(low, np.log(float(MOST)))
+        log_C = crossing(too_few, np.full(shape, low), np.full(shape, high))
         return np.exp(log_C) / (6.0 * unique)
 
     def best(self, C: Any) -> tuple[Any, Any]:

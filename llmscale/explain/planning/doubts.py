@@ -1,0 +1,91 @@
+"""What makes a plan less certain than it seems, besides what the forecast says of itself."""
+
+from llmscale.errors import Note
+from llmscale.explain.planning.budget import Budget
+from llmscale.explain.planning.judge import Judge
+from llmscale.explain.planning.serving import Serving
+from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
+from llmscale.notes.predicting import (
+    LOSS_RISES_BY_TOKENS,
+    OVER_TRAINED_BEYOND_RUNS,
+    REPETITION_PUBLISHED,
+    TARGET_ABOVE_RUNS,
+    TARGET_NOT_SURE,
+)
+
+_TOLD_TO = 10.0
+"""How many times more tokens than at equal compute a smaller model is asked for, at the most."""
+
+
+def doubts(
+    judge: Judge, budget: Budget, params: float, tokens: float, serving: Serving | None
+) -> tuple[Note, ...]:
+    """The notes on the plan of a budget whose best run has N `params` and D `tokens`."""
+    found = (
+        _rising_loss(judge, params, tokens),
+        _repetition(judge, tokens),
+        _target_above_runs(judge, budget),
+        _target_not_sure(budget),
+        _over_trained(judge, serving),
+    )
+    return tuple(note for note in found if note is not None)
+
+
+def _rising_loss(judge: Judge, params: float, tokens: float) -> Note | None:
+    """By the law a smaller model gets worse with more tokens."""
+    if not judge.surface.rises_by_tokens(0.5 * params, 2.0 * tokens, _TOLD_TO):
+        return None
+    return LOSS_RISES_BY_TOKENS.note(
+        f"by {judge.fit.law.name} a model of half the size gets worse with more tokens beyond the "
+        "best ones: what is said of smaller models that are trained for longer does not hold; "
+        "take another law for that: --law chinchilla"
+    )
+
+
+def _repetition(judge: Judge, tokens: float) -> Note | None:
+    """What repeated text is worth is not told by these runs."""
+    if judge.unique is None or judge.surface.knows_text or tokens <= judge.unique:
+        return None
+    return REPETITION_PUBLISHED.note(
+        "what repeated text is worth is as Muennighoff et al. (2023) measured it (R_D* = "
+        f"{R_D_STAR:g}, R_N* = {R_N_STAR:g}), not told by these runs; no interval holds its "
+        "uncertainty, nor that many passes may do harm"
+    )
+
+
+def _target_above_runs(judge: Judge, budget: Budget) -> Note | None:
+    """A loss is asked for that is higher than that of any run."""
+    runs = judge.fit.runs
+    if budget.loss is None or runs is None:
+        return None
+    highest = float(runs.frame["loss"].max())
+    if budget.loss <= highest:
+        return None
+    return TARGET_ABOVE_RUNS.note(
+        f"{budget.said} is above that of every run of the table, {highest:.4g} at the most: is it "
+        "in nats per token?"
+    )
+
+
+def _target_not_sure(budget: Budget) -> Note | None:
+    """The upper end of the forecasts never reaches the loss that is asked for."""
+    if budget.is_bounded:
+        return None
+    return TARGET_NOT_SURE.note(
+        f"no compute is sure to reach {budget.said}: the upper end of its forecasts stays above it"
+    )
+
+
+def _over_trained(judge: Judge, serving: Serving | None) -> Note | None:
+    """The run that serves has more tokens a parameter than any run of the table."""
+    runs = judge.fit.runs
+    if serving is None or runs is None:
+        return None
+    most = float((runs.frame["tokens"] / runs.frame["params"]).max())
+    ratio = serving.tokens.value / serving.params.value
+    if not ratio > OVER_TRAINED_BEYOND_RUNS.limit * most:
+        return None
+    return OVER_TRAINED_BEYOND_RUNS.note(
+        f"the run that costs least to train and serve has {ratio:,.3g} tokens a parameter, and the "
+        f"runs have {most:,.3g} at the most"
+    )
