@@ -2,7 +2,7 @@
 
 import os
 import sys
-import threading
+import time
 import webbrowser
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,9 @@ from llmscale.explain.api.explore_settings import ExploreSpec
 
 if TYPE_CHECKING:
     from llmscale.explain.page.document import Page
+
+_LOOK_SECONDS = 0.5
+"""How often Ctrl-C is looked for: one that comes just before a sleep would be slept over."""
 
 
 @takes_settings(ExploreSpec, leave_out=("holdout", "intervals", "diagnostics", "variable"))
@@ -59,15 +62,16 @@ def _serve(page: "Page", port: int, show: bool) -> None:
     """Show the page until Ctrl-C, which is how it is meant to end."""
     from llmscale.explain.page.server import served
 
-    with served(page, port) as address:
-        output.results.print(address)
-        output.tell("Ctrl-C ends it; --out page.html writes the page to a file")
-        if show and _has_screen():
-            webbrowser.open(address)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            output.tell("ended")
+    try:
+        with served(page, port) as address:
+            output.results.print(address)
+            output.tell("Ctrl-C ends it; --out page.html writes the page to a file")
+            if show and _has_screen():
+                webbrowser.open(address)
+            while True:
+                time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        output.tell("ended")
 
 
 def _has_screen() -> bool:
