@@ -23,11 +23,7 @@ _ANY_SIZE = 1e10
 
 def best_of(fit: Fit, flops: Array, level: float) -> Forecast:
     """The forecast at the best size and tokens of every budget."""
-    if (flat := no_trend(fit)) is not None:
-        raise InputError(
-            f"these runs tell no best size: {flat.message}",
-            "name the column of the loss, --columns loss=NAME, or measure a wider range of runs",
-        )
+    check_trend(fit)
     check, points = tested(fit, level), lowest_points(fit)
     optima = tuple(
         optimum(fit, float(budget), level=level, check=check, points=points)
@@ -44,6 +40,15 @@ def best_of(fit: Fit, flops: Array, level: float) -> Forecast:
     disputed = tuple(note for one in optima for note in one.notes)
     notes = (*found.notes, *disputed[-1:])  # of the last budget: the others say the same
     return replace(found, at={"flops": budgets, **found.at}, optima=optima, notes=notes)
+
+
+def check_trend(fit: Fit) -> None:
+    """Raise InputError if the loss does not move with what the law takes."""
+    if (flat := no_trend(fit)) is not None:
+        raise InputError(
+            f"these runs tell no best size: {flat.message}",
+            "name the column of the loss, --columns loss=NAME, or measure a wider range of runs",
+        )
 
 
 def check_told(fit: Fit, best: Optimum) -> None:

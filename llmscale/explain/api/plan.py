@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, both
-from llmscale.explain.api.best_of_budget import best_of, check_told
+from llmscale.explain.api.best_of_budget import best_of, check_told, check_trend
 from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.plan_settings import PlanSpec
 from llmscale.explain.api.predict import fit_of
@@ -197,13 +197,14 @@ def _fit_at(asked: Asked, flops: float) -> tuple[Fit, Chosen | None]:
 
 
 def _judge(asked: Asked, fit: Fit, unique: float | None) -> Judge:
-    """How runs are judged by a fit. Raises InputError if it is of no law in N and D."""
+    """How runs are judged by a fit. Raises InputError if it tells no best size."""
     if fit.law.inputs not in (IN_TWO, OF_TEXT):
         raise InputError(
             f"{fit.law.name} predicts from {both(fit.law.inputs)}, and a plan takes a law in N "
             "and D",
             "name one: --law chinchilla",
         )
+    check_trend(fit)
     level = Options(level=asked.options.get("level", fit.level)).level
     return Judge(fit, level, tested(fit, level), unique)
 
