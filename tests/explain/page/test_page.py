@@ -3,13 +3,12 @@
 import json
 import re
 import signal
-import socket
-import time
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -311,29 +310,21 @@ def test_the_command_writes_the_page_that_the_call_gives(kept: Path, tmp_path: P
 
 
 def test_the_page_is_served_to_this_machine_until_ctrl_c(kept: Path, page: llmscale.Page) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    read: list[bytes] = []
-
-    def read_and_end() -> None:
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
-                    read.append(answer.read())
-                break
-            except urllib.error.URLError:
-                time.sleep(0.1)
-        ident = main_thread().ident
-        assert ident is not None
-        signal.pthread_kill(ident, signal.SIGINT)
-
-    reader = Thread(target=read_and_end)
-    reader.start()
-    done = run(kept, "--port", port, "--no-open")
-    reader.join()
-    assert (done.exit_code, done.stdout) == (0, f"http://127.0.0.1:{port}/\n")
-    assert b"what a budget buys" in read[0]
+    words = [sys.executable, "-m", "llmscale", "explore", str(kept), "--no-open"]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    ) as process:
+        assert process.stdout is not None
+        place = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", place)
+        with urllib.request.urlopen(place) as answer:
+            assert b"what a budget buys" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
     with served(page) as place:
         for path, host in (("other", "127.0.0.1"), ("", "stranger.example")):
             asked = urllib.request.Request(place + path, headers={"Host": f"{host}:80"})
