@@ -18,12 +18,13 @@ COLUMNS = ("flops", "params", "params_low", "params_high", "tokens", "tokens_low
 ENDS = ("below", "above")
 """How far the ends of the loss's interval are from it, as shares of the loss. The loss itself is
 that of the grid at N and D."""
-_FIRST_STEP = math.log(10.0) / 4.0
+_ROUND = (1.0, 2.0, 5.0)
+"""Times powers of ten: budgets that people ask for, at which nothing is interpolated."""
 _LEAST_STEP = 1e-3
 """Between budgets at which an interval jumps, since another lowest point is the nearest."""
 _MOST = 700
 """Budgets at most."""
-_OFF = np.array([np.inf, 1e-4, 0.003, 0.003, 1e-4, 0.003, 0.003, 1e-4, 1e-4])
+_OFF = np.array([np.inf, 1e-4, 0.003, 0.003, 1e-4, 0.003, 0.003, 5e-5, 5e-5])
 """By how much a straight line may be off, of N and D and of the ends of intervals, which bend
 more."""
 
@@ -52,21 +53,23 @@ class Frontier:
 
 def frontier(best: Best, flops: tuple[float, float]) -> Frontier:
     """The frontier between two budgets."""
-    low, high = map(math.log, flops)
-    steps = max(math.ceil((high - low) / _FIRST_STEP), 1)
-    rows = [_row(best, place) for place in np.linspace(low, high, steps + 1)]
+    low, high = flops
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    asked = sorted(float(f"{times:g}e{power}") for power in powers for times in _ROUND)
+    within = [one for one in asked if low < one < high]
+    rows = [_row(best, one) for one in (low, *within, high)]
     pieces = list(itertools.pairwise(rows))
     while pieces and len(rows) < _MOST:
         left, right = pieces.pop(0)
-        middle = _row(best, 0.5 * (left[0] + right[0]))
+        middle = _row(best, math.exp(0.5 * (left[0] + right[0])))
         rows.append(middle)
         if _bent(left, middle, right):
             pieces += [(left, middle), (middle, right)]
     return Frontier(np.array(sorted(rows, key=lambda row: float(row[0]))))
 
 
-def _row(best: Best, log_flops: float) -> Array:
-    found = best(math.exp(log_flops))
+def _row(best: Best, flops: float) -> Array:
+    found = best(flops)
     nothing = (math.nan, math.nan)
     ends = {name: found.intervals.get(name, nothing) for name in ("params", "tokens", "loss")}
     counts = [found.flops, found.params, *ends["params"], found.tokens, *ends["tokens"]]

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import llmscale
 from llmscale.commands import app
+from llmscale.explain import digits
 from llmscale.explain.page.server import served
 from llmscale.quantity import format_count
 
@@ -140,7 +141,7 @@ def test_the_page_has_the_losses_of_any_law_and_its_intervals(
 def test_what_the_page_decides_is_what_plan_decides(
     tab: Browser, page: llmscale.Page, fit: llmscale.Fit, unique: float | None
 ) -> None:
-    state = {"flops": "3e21", "served": "2e12", "gpu": "a100", "gpus": "16", "price": "1.5"}
+    state = {"flops": "2e21", "served": "2e12", "gpu": "a100", "gpus": "16", "price": "1.5"}
     state |= {} if unique is None else {"unique": f"{unique:g}"}
     tab.open(address(page, "&".join(f"{key}={value}" for key, value in state.items())))
     shown: Any = tab.value(
@@ -148,7 +149,7 @@ def test_what_the_page_decides_is_what_plan_decides(
         "(explorer.decision)"
     )
     made = llmscale.plan(
-        fit, flops=3e21, unique_tokens=unique, inference_tokens=2e12, gpu="a100", gpus=16,
+        fit, flops=2e21, unique_tokens=unique, inference_tokens=2e12, gpu="a100", gpus=16,
         price_per_hour=1.5,
     )  # fmt: skip
     assert np.exp(shown["best"]["lnN"]) == pytest.approx(made.params.value, rel=1e-3)
@@ -169,6 +170,12 @@ def test_what_the_page_decides_is_what_plan_decides(
     assert shown["training"]["money"] == pytest.approx(made.cost.money)
     assert made.cost.kwh is not None
     assert shown["training"]["wattHours"] == pytest.approx(1000 * made.cost.kwh)
+    if unique is None:
+        for said in (made.params, made.tokens):
+            value, ends = said.written(format_count).split(" ", 1)
+            assert re.search(rf"{value} \w+ {re.escape(ends)}", tab.text("#sentence"))
+        loss = digits.with_ends(made.loss.value, made.loss.low, made.loss.high)
+        assert f"loss {loss};" in tab.text("#sentence")
     repeats = unique is not None and made.tokens.value > unique
     assert ("repetition-published" in tab.text("#cautions")) == repeats
 
