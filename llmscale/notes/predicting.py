@@ -72,7 +72,7 @@ REPETITION_PUBLISHED = Kind(
     means="It is as it was published, R_D* = 15.39 and R_N* = 5.31, for web text and the training "
     "of its time; no interval holds how far it may be off here.",
     remedy="Fit runs that repeat their text: --law data-constrained.",
-    source="Muennighoff et al. 2023, section 4",
+    source="Muennighoff et al. 2023",
 )
 LOSS_RISES_BY_TOKENS = Kind(
     "loss-rises-by-tokens",
@@ -90,7 +90,7 @@ OVER_TRAINED_BEYOND_RUNS = Kind(
     means="Laws that were fitted at usual ratios promise too much of tokens far beyond them.",
     remedy="Measure a small model on so many tokens a parameter.",
     limit=1.5,
-    source="Sardana et al. 2024, section 4",
+    source="Sardana et al. 2024",
 )
 TARGET_ABOVE_RUNS = Kind(
     "target-above-runs",

@@ -249,5 +249,5 @@ def _check_worth_training(judge: Judge, flops: float) -> None:
     params, tokens = (float(value) for value in judge.surface.best(flops))
     raise InputError(
         f"{flops:.3g} FLOPs train nothing: {params:.3g} parameters on {tokens:.3g} tokens",
-        f"give a budget of {_LEAST_FLOPS:.0e} FLOPs at the least, like --flops 1e21",
+        f"give a budget of {_LEAST_FLOPS:.0e} FLOPs at the least, or a lower loss",
     )

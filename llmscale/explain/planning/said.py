@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from llmscale.explain.planning.training_plan import TrainingPlan
 
 SHARES = {0.5: "half the size", 0.25: "a quarter of the size"}
-_NO_LOSS = 1e-4
-"""A share of the loss below which nothing is lost."""
 
 
 def verdict(plan: "TrainingPlan") -> str:

@@ -20,7 +20,7 @@ _NEVER = 1e300
 @dataclass(frozen=True)
 class Serving:
     """The least 6 N D + 2 N D_inference at the loss of the compute-optimal run (Sardana et al.
-    2024, eq. 3), D_inference being `served`: prompts and answers alike.
+    2024), D_inference being `served`: prompts and answers alike.
 
     `in_budget` are N and D of the lowest loss if the budget of the plan has to pay for serving,
     too; None if it cannot. `lifetime_flops` are those of training and serving, and `saved` the

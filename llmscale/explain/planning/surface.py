@@ -13,7 +13,7 @@ from llmscale.quantity import MOST
 
 R_D_STAR, R_N_STAR = 15.39, 5.31
 """After how many repetitions new passes over text, and parameters beyond what it asks for, are
-worth 1/e of new ones (Muennighoff et al. 2023, section 4: R_D* and R_N*)."""
+worth 1/e of new ones (Muennighoff et al. 2023: R_D* and R_N*)."""
 UNIQUE = "unique_tokens"
 IN_TWO = ("params", "tokens")
 OF_TEXT = (*IN_TWO, UNIQUE)

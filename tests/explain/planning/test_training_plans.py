@@ -135,7 +135,7 @@ def test_serving_gives_the_published_examples(
 ) -> None:
     """Sardana et al.
 
-    2024, figure 1 and section 3.
+    2024: figure 1, and their example of 30B.
     """
     plan = llmscale.plan(exact, flops=flops_of_size(size), inference_tokens=served)
     serving = plan.serving
