@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.advise import advise
+    from llmscale.explain.api.explore import explore
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
     from llmscale.explain.api.optimal import optimal
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
+    from llmscale.explain.page.document import Page
     from llmscale.explain.planning.advice import Advice
     from llmscale.explain.planning.training_plan import TrainingPlan
     from llmscale.explain.table import RunTable
@@ -78,6 +80,7 @@ _PLACES = {
     "MethodComparison": "explain.allocation",
     "Models": "measure.trained.listing",
     "Note": "errors",
+    "Page": "explain.page.document",
     "Quantized": "measure.trained.quantization.api",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
@@ -91,6 +94,7 @@ _PLACES = {
     "export": "measure.trained.exchange.export",
     "best_mixtures": "explain.api.mixture",
     "evaluate": "measure.trained.evaluation.api",
+    "explore": "explain.api.explore",
     "finetune": "measure.trained.finetuning.api",
     "fit": "explain.api.fit",
     "import_model": "measure.trained.exchange.importing",
@@ -135,6 +139,7 @@ __all__ = [
     "MethodComparison",
     "Models",
     "Note",
+    "Page",
     "Quantized",
     "RunTable",
     "SweepResult",
@@ -148,6 +153,7 @@ __all__ = [
     "advise",
     "best_mixtures",
     "evaluate",
+    "explore",
     "export",
     "finetune",
     "fit",

@@ -43,7 +43,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LONGEST = (
     *("sweep", "faults", "readme", "fit_figures", "published_laws", "fake_cuda", "tune"),
     *("distributed", "fit_command", "fit", "train", "figures", "diagnostics", "spec_files"),
-    *("finetuning", "remote", "executors", "stacked", "compile"),
+    *("finetuning", "remote", "executors", "stacked", "compile", "page"),
 )
 """Files that take a quarter of a minute or more, and are begun first, so that no processor waits in
 the end for one of them.

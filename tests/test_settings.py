@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.commands._reference import reference
 from llmscale.errors import InputError
+from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import PlanSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
@@ -46,6 +47,7 @@ KINDS: tuple[Any, ...] = (
     PlotSpec,
     PredictSpec,
     PlanSpec,
+    ExploreSpec,
     Sampling,
 )
 NUMBERS = [(kind, one) for kind in (*KINDS, Shape) for one in settings_of(kind) if one.within]

@@ -40,6 +40,9 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_licence_alone(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "llmscale/py.typed" in names
+    parts = "llmscale/explain/page/parts"
+    assert {f"{parts}/page.{kind}" for kind in ("html", "css")} <= set(names)
+    assert f"{parts}/main.js" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {
         "llmscale",

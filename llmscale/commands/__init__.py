@@ -25,6 +25,7 @@ _FIRST = [
     "plot",
     "predict",
     "plan",
+    "explore",
     "mixture",
     "models",
     "generate",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from llmscale.explain.api.advise_settings import AdviseSpec
+from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import BudgetSpec, PlanSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
@@ -63,6 +64,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `plan` and `advise`", BudgetSpec),
     ("Of `plan` only", PlanSpec),
     ("Of `advise` only", AdviseSpec),
+    ("Of `explore` only", ExploreSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`

@@ -9,6 +9,7 @@ import pytest
 
 import llmscale
 from llmscale.errors.keywords import as_keywords
+from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import PlanSpec
 from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading, ReadingGiven
 from llmscale.explain.estimation.options import Options, OptionsGiven
@@ -30,6 +31,7 @@ def test_keywords_are_typed_and_shown_as_they_are_declared() -> None:
         llmscale.plot: PlotSpec,
         llmscale.predict: PredictSpec,
         llmscale.plan: PlanSpec,
+        llmscale.explore: ExploreSpec,
     }
     for call, spec in calls.items():
         shown = inspect.signature(call).parameters

@@ -1,0 +1,48 @@
+"""What `llmscale explore` can be told. Light: `--help` reads the declarations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, REFIT, OfRuns, law_names
+from llmscale.machine.gpus import GPUS
+from llmscale.settings import Range, check_settings, setting
+
+
+@dataclass(frozen=True)
+class ExploreSpec(OfRuns):
+    """What the page of `llmscale explore` begins with, and by which law."""
+
+    gpu: str = setting(
+        "h100",
+        help="The GPU that is chosen at first.",
+        group=PLAN,
+        metavar="NAME",
+        choices=lambda: GPUS,
+        only_shown=True,
+    )
+    price_per_hour: float | None = setting(
+        None,
+        help="What an hour of one GPU costs.",
+        usual="no money is told until the page is",
+        group=PLAN,
+        within=Range(0.01, 100),
+    )
+    law: str | type | None = setting(
+        None,
+        help="A law in N and D, or ./mine.py:MyLaw.",
+        choices=law_names,
+        **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
+    )
+    refit: bool = setting(False, **REFIT)
+    output: str | Path | None = setting(
+        None,
+        help="The file to write, a .html; without it, the page is served to this machine's "
+        "browser only.",
+        usual="none",
+        group=OUTPUT,
+        flags=("--out", "-o"),
+        metavar="FILE",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)

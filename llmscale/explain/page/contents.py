@@ -1,0 +1,175 @@
+"""What a page says of a fit: its law on a grid, its frontier, its runs, and what to know of it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmscale.errors import counted
+from llmscale.explain.estimation.lowest_points import LowestPoints
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.forecast.best_size import Optimum
+from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.forecast.optimum import optimum
+from llmscale.explain.page.document import Page, assembled
+from llmscale.explain.page.frontier import Frontier, frontier
+from llmscale.explain.page.loss_grid import loss_grid
+from llmscale.explain.page.machines import gpus_of, shapes_of
+from llmscale.explain.page.remarks import remarks, sentence
+from llmscale.explain.planning.judge import Judge
+from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
+from llmscale.notes.kind import Kind
+from llmscale.notes.predicting import (
+    EXTRAPOLATES_FAR,
+    LOSS_RISES_BY_TOKENS,
+    REPETITION_PUBLISHED,
+)
+
+_MOST_RUNS = 2000
+"""Dots on a page; of more runs every so many are drawn."""
+_BEYOND = 1e6
+"""Times the largest run's budget that the page goes to, as far as the runs tell."""
+_FURTHER, _NEARER = 1e3, 30.0
+"""How many times the grid goes beyond the best sizes and tokens: to smaller models on more tokens,
+and to larger ones on fewer."""
+_CONTEXT = 8192
+"""Tokens that a served model has read, at first."""
+_CAUTIONS = {
+    "far": ("", EXTRAPOLATES_FAR),
+    "repetition": (
+        "The text is repeated, and these runs do not tell what that is worth. ",
+        REPETITION_PUBLISHED,
+    ),
+    "rises": ("", LOSS_RISES_BY_TOKENS),
+}
+"""Notes that depend on the sliders, with what a reader has to know before."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A fit of a law in N and D and what judges its forecasts, with what the budgets of its table
+    say themselves (`points`), whether the runs tell a best size, and the forecast of the largest
+    budget that was measured."""
+
+    judge: Judge
+    points: LowestPoints | None
+    is_told: Callable[[Optimum], bool]
+    told: Forecast
+
+    @property
+    def fit(self) -> Fit:
+        return self.judge.fit
+
+    @property
+    def largest(self) -> float:
+        """FLOPs of the largest run."""
+        assert self.fit.reach.largest is not None
+        return 6.0 * math.exp(self.fit.reach.largest)
+
+    def best(self, flops: float) -> Optimum:
+        """The best run of a budget, as `predict` has it."""
+        judge = self.judge
+        return optimum(judge.fit, flops, level=judge.level, check=judge.check, points=self.points)
+
+
+def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
+    """The page of a law, on which this GPU at this price an hour is chosen at first."""
+    fit, level = evidence.fit, evidence.judge.level
+    line = frontier(evidence.best, _budgets(evidence))
+    gpus = gpus_of(gpu)
+    start = _start(line, evidence)
+    start |= {"gpu": gpus[0]["key"], "price": None if price is None else float(price)}
+    said = sentence(fit.metric, evidence.best(start["flops"]), level)
+    data = {
+        "metric": fit.metric,
+        "grid": _grid(evidence, line),
+        "frontier": line.to_json(),
+        "runs": list(_runs(fit)),
+        "gpus": gpus,
+        "shapes": shapes_of(fit),
+        "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
+        "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
+        "start": start,
+    }
+    name = fit.origin.path.name
+    texts = {
+        "title": f"{name}: what a budget buys",
+        "law": fit.law.name,
+        "formula": fit.formula,
+        "size": fit.origin.size,
+        "metric": fit.metric,
+        "level": f"{100 * level:g}%",
+        "sentence": said,
+    }
+    notes = evidence.told.all_notes
+    shown = remarks(evidence.told.said(), notes, _lacking(fit), fit.origin.path)
+    return Page(assembled(texts, shown, data), said, fit, notes)
+
+
+def _budgets(evidence: Evidence) -> tuple[float, float]:
+    """From the budget of the smallest model on the fewest tokens to the largest budget that the
+    runs tell the best run of."""
+    ranges = evidence.fit.reach.ranges
+    smallest = 6.0 * math.exp(ranges["params"][0] + ranges["tokens"][0])
+    times = 1.0
+    while times < _BEYOND and evidence.is_told(evidence.best(evidence.largest * times * 10.0)):
+        times *= 10.0
+    return smallest, evidence.largest * times
+
+
+def _grid(evidence: Evidence, line: Frontier) -> dict[str, Any]:
+    judge = evidence.judge
+    (least_N, most_N), (least_D, most_D) = line.ends_of("params"), line.ends_of("tokens")
+    return loss_grid(
+        judge.fit,
+        (least_N / _FURTHER, most_N * _NEARER),
+        (least_D / _NEARER, most_D * _FURTHER),
+        level=judge.level,
+        check=judge.check,
+    )
+
+
+def _start(line: Frontier, evidence: Evidence) -> dict[str, Any]:
+    """What the sliders say before anybody moves them: a budget ten times the largest run's, and
+    nothing of what limits it."""
+    flops = min(10.0 * evidence.largest, line.flops[1])
+    rounded = float(f"{flops:.0e}")
+    return {
+        "flops": rounded if rounded <= line.flops[1] else float(f"{0.5 * flops:.0e}"),
+        "ratio": None,
+        "unique": None,
+        "served": None,
+        "bytes": 2,
+        "context": _CONTEXT,
+        "gpus": 8,
+        "mfu": None,
+    }
+
+
+def _runs(fit: Fit) -> Iterator[dict[str, float]]:
+    """The runs as dots; of a kept fit without its table none."""
+    if fit.runs is None:
+        return
+    frame = fit.table.frame[["params", "tokens", "loss"]].astype(float)
+    every = math.ceil(len(frame) / _MOST_RUNS)
+    for row in frame.iloc[::every].to_dict("records"):
+        if all(map(np.isfinite, row.values())):
+            yield {str(name): float(f"{value:.6g}") for name, value in row.items()}
+
+
+def _lacking(fit: Fit) -> Iterator[str]:
+    """What the page does not show, and why."""
+    if not len(fit.replicates):
+        yield "There are no intervals: the law was fitted without refits (--bootstrap 0)."
+    if fit.runs is None:
+        yield "The runs are not drawn: the fit was kept without them."
+    elif len(fit.table.frame) > _MOST_RUNS:
+        drawn = sum(1 for _ in _runs(fit))
+        yield f"{counted(drawn, 'run')} of {len(fit.table.frame):,} are drawn."
+
+
+def _caution(first: str, kind: Kind) -> dict[str, Any]:
+    limit = kind.limit if math.isfinite(kind.limit) else None
+    return {"code": kind.code, "said": f"{first}{kind.means} {kind.remedy}", "limit": limit}

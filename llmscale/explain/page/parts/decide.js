@@ -1,0 +1,220 @@
+// What a reader's choices come to: the best run, the run that is chosen, and what they cost.
+
+const LN6 = Math.log(6);
+const WITHIN = 0.005; // the basin: runs within 0.5% of the best loss
+const MOST_TIMES = 1e4; // tokens of a smaller model, times those of the best
+const TRIED = 96; // numbers of tokens between these
+const LEAST_SHARE = 0.01; // of the best size: no smaller one is looked at
+const NEVER = 1e300; // FLOPs of a size that no tokens are enough for
+const FAR_SHAPE = Math.log(1.3); // shapes are closer to each other than this
+const GOLDEN = (Math.sqrt(5) - 1) / 2;
+
+/** The place of the least value of a function with one valley between two ends. */
+function lowestPlace(value, low, high) {
+  let [left, right] = [high - GOLDEN * (high - low), low + GOLDEN * (high - low)];
+  let [atLeft, atRight] = [value(left), value(right)];
+  for (let step = 0; step < 60; step += 1) {
+    if (atLeft <= atRight) {
+      [high, right, atRight] = [right, left, atLeft];
+      left = high - GOLDEN * (high - low);
+      atLeft = value(left);
+    } else {
+      [low, left, atLeft] = [left, right, atRight];
+      right = low + GOLDEN * (high - low);
+      atRight = value(right);
+    }
+  }
+  return 0.5 * (low + high);
+}
+
+/** Between a place where something holds and one where it does not: the last where it holds. */
+function lastPlace(holds, inside, outside) {
+  if (holds(outside)) return outside;
+  for (let step = 0; step < 50; step += 1) {
+    const middle = 0.5 * (inside + outside);
+    if (holds(middle)) inside = middle;
+    else outside = middle;
+  }
+  return inside;
+}
+
+/** ln of what an amount is worth of which only so much is new; all are natural logs. */
+function worthOf(lnAmount, lnUnique, scale) {
+  if (lnAmount <= lnUnique) return lnAmount;
+  const repeats = Math.expm1(lnAmount - lnUnique);
+  return lnUnique + Math.log1p(-scale * Math.expm1(-repeats / scale));
+}
+
+/** The law as the page knows it, with text that may be limited: passes over the same text, and
+ * parameters beyond what it asks for, lose their worth (Muennighoff et al. 2023). */
+class LimitedLaw {
+  constructor(page, unique) {
+    this.surface = page.surface;
+    this.frontier = page.frontier;
+    this.repetition = page.repetition;
+    this.unique = unique;
+    this.lnUnique = unique === null ? Infinity : Math.log(unique);
+    this.lnSizeOfText = unique === null ? Infinity : page.frontier.sizeFor(this.lnUnique);
+  }
+
+  /** ln N of new parameters, as far as the text asks for them, that a size is worth. */
+  worthOfSize(lnN) {
+    return worthOf(lnN, this.lnSizeOfText, this.repetition.params);
+  }
+
+  /** ln D of new text that tokens are worth. */
+  worthOfTokens(lnD) {
+    return worthOf(lnD, this.lnUnique, this.repetition.tokens);
+  }
+
+  loss(lnN, lnD) {
+    return this.surface.loss(this.worthOfSize(lnN), this.worthOfTokens(lnD));
+  }
+
+  losses(sizes, tokens) {
+    const worthOfTokens = tokens.map((lnD) => this.worthOfTokens(lnD));
+    return this.surface.losses(sizes.map((lnN) => this.worthOfSize(lnN)), worthOfTokens);
+  }
+
+  interval(lnN, lnD) {
+    return this.surface.interval(this.worthOfSize(lnN), this.worthOfTokens(lnD));
+  }
+
+  /** The least and the largest ln N of a budget at which the law says something. */
+  sizes(lnC) {
+    const { params, tokens } = this.surface.ends;
+    return [Math.max(params[0], lnC - LN6 - tokens[1]), Math.min(params[1], lnC - LN6 - tokens[0])];
+  }
+
+  /** The best run of a budget. With all the text that it takes, as Python found it. */
+  best(lnC) {
+    const found = this.frontier.at(lnC);
+    if (found.lnD <= this.lnUnique) return found;
+    const lnN = lowestPlace((at) => this.loss(at, lnC - LN6 - at), ...this.sizes(lnC));
+    const lnD = lnC - LN6 - lnN;
+    const nothing = [NaN, NaN];
+    const interval = this.interval(lnN, lnD);
+    return { lnN, lnD, params: nothing, tokens: nothing, loss: this.loss(lnN, lnD), interval };
+  }
+
+  /** The smallest and the largest ln N of a budget whose loss is within a share of the best. */
+  basin(lnC, best) {
+    const near = (lnN) => this.loss(lnN, lnC - LN6 - lnN) <= (1 + WITHIN) * best.loss;
+    const [least, most] = this.sizes(lnC);
+    return [lastPlace(near, best.lnN, least), lastPlace(near, best.lnN, most)];
+  }
+
+  /** The least ln D, from `least` on, with which a size reaches a loss; infinite if none does. */
+  tokensFor(lnN, loss, least) {
+    const most = Math.min(least + Math.log(MOST_TIMES), this.surface.ends.tokens[1]);
+    const isShort = (lnD) => !(this.loss(lnN, lnD) <= loss);
+    // A law may rise again with many more tokens: so the first place is looked for.
+    const tried = spaced([least, most], TRIED);
+    const first = tried.findIndex((lnD) => !isShort(lnD));
+    if (first <= 0) return first === 0 ? least : Infinity;
+    return lastPlace(isShort, tried[first - 1], tried[first]);
+  }
+}
+
+/** Whether by the law a model of half the size gets worse with more tokens than are best: then it
+ * does not hold so far from the best runs. */
+function risesByTokens(law, best) {
+  const tried = spaced([best.lnD + Math.LN2, best.lnD + Math.LN2 + LN10], TRIED);
+  const losses = tried.map((lnD) => law.loss(best.lnN - Math.LN2, lnD));
+  return losses.some((loss, place) => place > 0 && loss > losses[place - 1]);
+}
+
+/** The run with the least FLOPs of training and serving together that is as good as the best of
+ * the budget: 6ND + 2N tokens (Sardana et al. 2024, eq. 3). */
+function lifetimeOf(law, best, served) {
+  const total = (lnN, lnD) => Math.exp(lnN) * (6 * Math.exp(lnD) + 2 * served);
+  // At most the best size of the budget: a larger one costs more both to train and to serve.
+  const tokens = (lnN) => law.tokensFor(lnN, best.loss, best.lnD);
+  const cost = (lnN) => {
+    const lnD = tokens(lnN);
+    // Where a size does not get there, the search goes to larger ones.
+    return Number.isFinite(lnD) ? total(lnN, lnD) : NEVER * Math.exp(best.lnN - lnN);
+  };
+  const least = Math.max(best.lnN + Math.log(LEAST_SHARE), law.surface.ends.params[0]);
+  const lnN = lowestPlace(cost, least, best.lnN);
+  const lnD = tokens(lnN);
+  const before = total(best.lnN, best.lnD);
+  return { lnN, lnD, flops: total(lnN, lnD), saved: 1 - total(lnN, lnD) / before };
+}
+
+/** What a model of half the size costs: a share of the loss at the same FLOPs, with twice the
+ * tokens, or so many times the FLOPs for the same loss. */
+function halfOf(law, lnC, best) {
+  const lnN = best.lnN - Math.LN2;
+  const lnD = law.tokensFor(lnN, best.loss, best.lnD);
+  return {
+    loss: law.loss(lnN, lnC - LN6 - lnN) / best.loss - 1,
+    compute: Math.exp(LN6 + lnN + lnD - lnC),
+  };
+}
+
+/** Time, money and energy of so many FLOPs. */
+function trainingOf(flops, gpu, state) {
+  const mfu = state.mfu ?? gpu.mfu;
+  const gpuSeconds = flops / (gpu.peak_flops * mfu);
+  const gpuHours = gpuSeconds / 3600;
+  return {
+    mfu,
+    gpuHours,
+    seconds: gpuSeconds / state.gpus,
+    money: state.price === null ? NaN : gpuHours * state.price,
+    wattHours: gpu.power_watts === null ? NaN : gpuHours * gpu.power_watts,
+  };
+}
+
+/** Memory of a model of this size that writes one text, and how fast bandwidth lets it; null if no
+ * model that can be built is near. */
+function servingOf(lnN, shapes, gpu, state) {
+  const apart = (place) => Math.abs(Math.log(shapes.params[place]) - lnN);
+  let nearest = 0;
+  shapes.params.forEach((_, place) => {
+    if (apart(place) < apart(nearest)) nearest = place;
+  });
+  if (!(apart(nearest) <= FAR_SHAPE)) return null;
+  const weights = shapes.params_total[nearest] * state.bytes;
+  const cache = shapes.cache_bytes[nearest] * state.context;
+  const gpus = Math.ceil((weights + cache) / gpu.memory_bytes);
+  // Each token reads every weight and the whole cache once.
+  const perSecond = (gpus * gpu.memory_bytes_per_second) / (weights + cache);
+  return { name: shapes.name[nearest], weights, cache, gpus, perSecond };
+}
+
+/** All that follows from a state of the sliders. */
+function decide(page, state) {
+  const law = new LimitedLaw(page, state.unique);
+  const lnC = Math.log(state.flops);
+  const best = law.best(lnC);
+  const chosen = chosenRun(law, lnC, best, state.ratio);
+  const gpu = page.gpus.find((one) => one.key === state.gpu);
+  return {
+    law,
+    lnC,
+    best,
+    chosen,
+    gpu,
+    basin: law.basin(lnC, best),
+    half: halfOf(law, lnC, best),
+    rises: risesByTokens(law, best),
+    beyond: page.surface.beyond(chosen.lnN, chosen.lnD),
+    passes: state.unique === null ? NaN : Math.exp(chosen.lnD) / state.unique,
+    lifetime: state.served === null ? null : lifetimeOf(law, best, state.served),
+    training: trainingOf(state.flops, gpu, state),
+    serving: servingOf(chosen.lnN, page.shapes, gpu, state),
+  };
+}
+
+/** The run of the budget with so many tokens a parameter, as far as the page goes, or its best. */
+function chosenRun(law, lnC, best, ratio) {
+  if (ratio === null) return { ...best, isBest: true, above: 0 };
+  const [least, most] = law.sizes(lnC);
+  const lnN = Math.min(Math.max(0.5 * (lnC - LN6 - Math.log(ratio)), least), most);
+  const lnD = lnC - LN6 - lnN;
+  const loss = law.loss(lnN, lnD);
+  const interval = law.interval(lnN, lnD);
+  return { lnN, lnD, loss, interval, isBest: false, above: loss / best.loss - 1 };
+}

@@ -1,0 +1,170 @@
+// The plan in words: a sentence, and a table of text. Everything is set as text, never as markup.
+
+/** An element of HTML; its children may be texts, which are never read as markup. */
+function html(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+/** Parts of a sentence: an amount in bold, and its interval after it if there is one. */
+function amount(said, ends = '') {
+  const parts = [html('b', {}, said)];
+  if (ends) parts.push(' ', html('span', { class: 'ends' }, ends));
+  return parts;
+}
+
+/** The loss with its interval. */
+function lossParts(page, run) {
+  const ends = formatEnds(...run.interval, run.loss);
+  return [`${page.metric} `, ...amount(formatLoss(run.loss, ...run.interval), ends)];
+}
+
+/** `With 1e22 FLOPs: 8.1B parameters [...], 205B tokens [...], loss 2.03 [...]; ...`, in parts. */
+function sentenceOf(page, decision) {
+  const { best, chosen, half } = decision;
+  const count = (lnCount) => formatCount(Math.exp(lnCount));
+  const begins = ['With ', ...amount(formatFlops(Math.exp(decision.lnC))), ' FLOPs: '];
+  if (chosen.isBest) {
+    return [
+      ...begins,
+      ...amount(`${count(best.lnN)} parameters`, formatCountEnds(...best.params)), ', ',
+      ...amount(`${count(best.lnD)} tokens`, formatCountEnds(...best.tokens)), ', ',
+      ...lossParts(page, best),
+      `; a model of half the size costs ${formatShare(half.loss)}.`,
+    ];
+  }
+  return [
+    ...begins,
+    ...amount(`${count(chosen.lnN)} parameters`), ' and ',
+    ...amount(`${count(chosen.lnD)} tokens`), ', ',
+    ...lossParts(page, chosen),
+    `, ${formatShare(chosen.above)} above the best, which has `,
+    ...amount(`${count(best.lnN)} parameters`, formatCountEnds(...best.params)), '.',
+  ];
+}
+
+/** Notes that this state of the sliders gives reason for. */
+function cautionsOf({ cautions }, { beyond, passes, rises }) {
+  const found = [];
+  if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
+  if (passes > 1) found.push(cautions.repetition);
+  if (rises) found.push(cautions.rises);
+  return found.map(({ code, said }) => html('p', {}, html('b', {}, `${code}: `), said));
+}
+
+/** The plan in three columns of tables, each with a heading and rows of what, how much, and what to
+ * know of it. */
+function planOf(page, decision, state) {
+  const machine = `${grouped(state.gpus, 0)} × ${decision.gpu.name}`;
+  const columns = [
+    [['The run', runRows(page, decision, state)]],
+    [
+      ['Next to it', besideRows(page, decision)],
+      ['For its lifetime', lifetimeRows(decision, state)],
+    ],
+    [
+      [`Training on ${machine}`, trainingRows(decision, state)],
+      ['Serving it', servingRows(decision, state)],
+    ],
+  ];
+  return columns.map((tables) => tables.filter(([, rows]) => rows.length));
+}
+
+function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
+  const ends = (name) => {
+    if (!chosen.isBest) return '';
+    const isUntold = passes > 1 && page.surface.hasInterval;
+    return isUntold ? 'interval: llmscale plan' : formatCountEnds(...best[name]);
+  };
+  const far = beyond > 0 ? `${plainly(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
+  const loss = formatLoss(chosen.loss, ...chosen.interval);
+  const rows = [
+    ['compute C', `${formatFlops(Math.exp(lnC))} FLOPs`, far],
+    ['parameters N', formatCount(Math.exp(chosen.lnN)), ends('params')],
+    ['tokens D', formatCount(Math.exp(chosen.lnD)), ends('tokens')],
+    ['D / N', plainly(Math.exp(chosen.lnD - chosen.lnN)), ''],
+    [page.metric, loss, formatEnds(...chosen.interval, chosen.loss)],
+  ];
+  if (state.unique !== null) {
+    const more = chosen.loss / page.frontier.at(lnC).loss - 1;
+    const text = `over ${formatCount(state.unique)} unique tokens`;
+    rows.push(
+      ['passes', plainly(passes), text],
+      ['repeating costs', `+${formatShare(more)}`, `${page.metric}, next to new text`],
+    );
+  }
+  return rows;
+}
+
+function besideRows(page, { best, chosen, basin, half, lnC }) {
+  const [small, large] = basin.map((lnN) => formatCount(Math.exp(lnN)));
+  const [most, fewest] = basin.map((lnN) => formatCount(Math.exp(lnC - LN6 - lnN)));
+  const more = Number.isFinite(half.compute) ? `${general(half.compute)}x` : 'never';
+  const rows = [
+    [`within ${formatShare(WITHIN)}`, `${small} to ${large}`, `on ${most} to ${fewest} tokens`],
+    ['half the size', `+${formatShare(half.loss)}`, `${page.metric}, for equal FLOPs`],
+    ['half the size', more, `the FLOPs, for equal ${page.metric}`],
+  ];
+  if (chosen.isBest) return rows;
+  const loss = formatLoss(best.loss, ...best.interval);
+  return [
+    ['best size', formatCount(Math.exp(best.lnN)), formatCountEnds(...best.params)],
+    [`its ${page.metric}`, loss, `the choice is ${formatShare(chosen.above)} above`],
+    ...rows,
+  ];
+}
+
+function trainingRows({ training, gpu }, state) {
+  const speed = `${formatShare(training.mfu)} of ${general(gpu.peak_flops / 1e12)} TFLOP/s`;
+  const power = gpu.power_watts === null ? 'no power is published' : `${gpu.power_watts} W a board`;
+  const price = state.price === null ? 'no price is given' : `${formatMoney(state.price)} an hour`;
+  return [
+    ['GPU hours', plainly(training.gpuHours), speed],
+    ['time', formatSeconds(training.seconds), ''],
+    ['money', formatMoney(training.money), price],
+    ['energy', formatEnergy(training.wattHours), power],
+  ];
+}
+
+function servingRows({ serving }, state) {
+  if (serving === null) return [];
+  const { name, weights, cache, gpus, perSecond } = serving;
+  return [
+    ['weights', formatBytes(weights), `${name}, ${general(state.bytes)} bytes each`],
+    ['keys and values', formatBytes(cache), `of ${grouped(state.context)} tokens`],
+    ['GPUs that hold it', grouped(gpus), ''],
+    ['tokens a second', plainly(perSecond), 'of one text, by bandwidth'],
+  ];
+}
+
+function lifetimeRows({ lifetime, best }, state) {
+  if (lifetime === null) return [];
+  const served = ['tokens served', formatCount(state.served), ''];
+  if (!Number.isFinite(lifetime.lnD)) return [served, ['cheapest size', '-', 'none on this page']];
+  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller, as good`;
+  const training = `${formatFlops(Math.exp(LN6 + lifetime.lnN + lifetime.lnD))} FLOPs to train`;
+  return [
+    served,
+    ['cheapest size', formatCount(Math.exp(lifetime.lnN)), smaller],
+    ['tokens D', formatCount(Math.exp(lifetime.lnD)), training],
+    ['FLOPs saved', formatShare(lifetime.saved), 'of training and serving'],
+  ];
+}
+
+/** Show the plan in its place. */
+function showPlan(place, columns) {
+  const row = ([what, much, remark]) => html(
+    'tr', {},
+    html('th', { scope: 'row' }, what),
+    html('td', { class: 'amount' }, much),
+    html('td', { class: 'remark' }, remark),
+  );
+  const table = ([heading, rows]) => html(
+    'table', {},
+    html('caption', {}, heading),
+    html('tbody', {}, ...rows.map(row)),
+  );
+  place.replaceChildren(...columns.map((tables) => html('div', {}, ...tables.map(table))));
+}

@@ -1,0 +1,372 @@
+"""`llmscale explore`: the page says what Python says, and follows whoever moves its sliders."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import Browser, browser
+from typer.testing import CliRunner, Result
+
+import llmscale
+from llmscale.commands import app
+from llmscale.explain import digits
+from llmscale.explain.page.server import served
+from llmscale.quantity import format_count
+
+OWN_LAW = """
+from dataclasses import dataclass
+from llmscale.explain.laws import Law
+
+@dataclass(frozen=True)
+class Mine(Law):
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    inputs = ("params", "tokens")
+    floor = "E"
+
+    def loss(self, N, D):
+        return self.E + (self.A / N**self.alpha + self.B / D**self.beta) ** 0.9
+"""
+OWN_GPU = """
+class Mine:
+    name = "<img src=x onerror=alert(1)>"
+    source = "me"
+    peak_flops = 1e15
+    memory_bytes = 1e11
+    memory_bytes_per_second = 1e12
+    power_watts = None
+"""
+
+
+def grid(noise: float = 0.004) -> pd.DataFrame:
+    N, D = map(np.ravel, np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(3e8, 1e11, 6)))
+    factor = np.exp(noise * np.random.default_rng(0).standard_normal(len(N)))
+    loss = (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor
+    return pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, ["explore", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def fit() -> llmscale.Fit:
+    return llmscale.fit(grid(), "chinchilla", bootstrap=40)
+
+
+@pytest.fixture(scope="module")
+def kept(fit: llmscale.Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fit as a file."""
+    path = tmp_path_factory.mktemp("kept") / "fit.json"
+    llmscale.fit(fit.table, "chinchilla", bootstrap=40, keep=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(fit: llmscale.Fit, tmp_path_factory: pytest.TempPathFactory) -> llmscale.Page:
+    return llmscale.explore(fit, output=tmp_path_factory.mktemp("page") / "page.html")
+
+
+def address(page: llmscale.Page, state: str = "") -> str:
+    assert page.path is not None
+    return page.path.resolve().as_uri() + (f"#{state}" if state else "")
+
+
+def plan_rows(tab: Browser) -> dict[str, str]:
+    """The amounts of the plan by what they are; of two by the same name the first."""
+    rows = tab.value(
+        "Array.from(document.querySelectorAll('#plan tr'), row => "
+        "[row.cells[0].textContent, row.cells[1].textContent])"
+    )
+    return dict(reversed(rows))
+
+
+@pytest.mark.parametrize("law", ["anchored", "own"])
+def test_the_page_has_the_losses_of_any_law_and_its_intervals(
+    tab: Browser, law: str, tmp_path: Path
+) -> None:
+    if law == "own":
+        (tmp_path / "mine.py").write_text(OWN_LAW)
+        law = f"{tmp_path / 'mine.py'}:Mine"
+    fitted = llmscale.fit(grid()[::2], law, bootstrap=20, diagnostics=False)
+    tab.open(address(llmscale.explore(fitted, output=tmp_path / "page.html")))
+    rng = np.random.default_rng(0)
+    N, D = np.exp(rng.uniform(np.log([1e6, 1e8]), np.log([1e11, 1e13]), (20, 2))).T
+    shown = tab.value(
+        f"{json.dumps(np.log([N, D]).T.tolist())}.map(place => "
+        "[explorer.page.surface.loss(...place), ...explorer.page.surface.interval(...place)])"
+    )
+    # One at a time: of many distances at once a forecast draws lines between some of them.
+    told = [llmscale.predict(fitted, params=n, tokens=d) for n, d in zip(N, D, strict=True)]
+    loss, low, high = np.array(shown, dtype=float).T
+    np.testing.assert_allclose(loss, [one.loss for one in told], rtol=1e-5)
+    # Ends are quantiles of refits, which no grid follows into every corner.
+    np.testing.assert_allclose(low, [one.low for one in told], rtol=2e-3)
+    np.testing.assert_allclose(high, [one.high for one in told], rtol=2e-3)
+    flops = np.geomspace(1e17, 1e24, 20)
+    best = llmscale.predict(fitted, flops=flops)
+    shown = tab.value(
+        f"{json.dumps(np.log(flops).tolist())}.map(lnC => explorer.page.frontier.at(lnC))"
+    )
+    for one, optimum in zip(shown, best.optima, strict=True):
+        assert np.exp([one["lnN"], one["lnD"]]) == pytest.approx(
+            [optimum.params, optimum.tokens], rel=1e-3
+        )
+        assert one["loss"] == pytest.approx(optimum.loss, rel=1e-5)
+        assert one["interval"] == pytest.approx(optimum.intervals["loss"], rel=1e-3)
+        for name in ("params", "tokens"):
+            assert one[name] == pytest.approx(optimum.intervals[name], rel=0.01)
+
+
+@pytest.mark.parametrize("unique", [None, 2e11])
+def test_what_the_page_decides_is_what_plan_decides(
+    tab: Browser, page: llmscale.Page, fit: llmscale.Fit, unique: float | None
+) -> None:
+    state = {"flops": "2e21", "served": "2e12", "gpu": "a100", "gpus": "16", "price": "1.5"}
+    state |= {} if unique is None else {"unique": f"{unique:g}"}
+    tab.open(address(page, "&".join(f"{key}={value}" for key, value in state.items())))
+    shown: Any = tab.value(
+        "(({best, basin, half, lifetime, training}) => ({best, basin, half, lifetime, training}))"
+        "(explorer.decision)"
+    )
+    made = llmscale.plan(
+        fit, flops=2e21, unique_tokens=unique, inference_tokens=2e12, gpu="a100", gpus=16,
+        price_per_hour=1.5,
+    )  # fmt: skip
+    assert np.exp(shown["best"]["lnN"]) == pytest.approx(made.params.value, rel=1e-3)
+    assert np.exp(shown["best"]["lnD"]) == pytest.approx(made.tokens.value, rel=1e-3)
+    assert shown["best"]["loss"] == pytest.approx(made.loss.value, rel=1e-5)
+    assert shown["best"]["interval"] == pytest.approx([made.loss.low, made.loss.high], rel=2e-3)
+    basin = [made.basin.smallest.value, made.basin.largest.value]
+    assert np.exp(shown["basin"]) / made.params.value == pytest.approx(basin, rel=1e-3)
+    assert shown["half"]["compute"] == pytest.approx(made.smaller[0].compute.value, rel=1e-3)
+    assert made.serving is not None
+    lifetime = [np.exp(shown["lifetime"][name]) for name in ("lnN", "lnD")]
+    wanted = [made.serving.params.value, made.serving.tokens.value]
+    assert lifetime == pytest.approx(wanted, rel=3e-3)
+    assert shown["lifetime"]["saved"] == pytest.approx(made.serving.saved.value, abs=1e-4)
+    assert made.cost is not None
+    assert shown["training"]["gpuHours"] == pytest.approx(made.cost.gpu_hours)
+    assert shown["training"]["seconds"] == pytest.approx(made.cost.wall_seconds)
+    assert shown["training"]["money"] == pytest.approx(made.cost.money)
+    assert made.cost.kwh is not None
+    assert shown["training"]["wattHours"] == pytest.approx(1000 * made.cost.kwh)
+    if unique is None:
+        for said in (made.params, made.tokens):
+            value, ends = said.written(format_count).split(" ", 1)
+            assert re.search(rf"{value} \w+ {re.escape(ends)}", tab.text("#sentence"))
+        loss = digits.with_ends(made.loss.value, made.loss.low, made.loss.high)
+        assert f"loss {loss};" in tab.text("#sentence")
+    repeats = unique is not None and made.tokens.value > unique
+    assert ("repetition-published" in tab.text("#cautions")) == repeats
+
+
+def test_a_slider_that_moves_changes_the_plan_and_the_address(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    tab.open(address(page))
+    before, sentence = plan_rows(tab), tab.text("#sentence")
+    tab.value("document.getElementById('control-flops').focus()")
+    tab.key("ArrowRight", 40)
+    after = plan_rows(tab)
+    for name in ("compute C", "parameters N", "tokens D", "loss", "GPU hours", "weights"):
+        assert after[name] != before[name], name
+    assert tab.text("#sentence") != sentence
+    assert "flops=" in tab.value("location.hash")
+    tab.click(*tab.place("#control-served"))
+    assert "cheapest size" in plan_rows(tab)
+    tab.click(*tab.place("#control-unique", across=0.3))
+    assert float(plan_rows(tab)["passes"].replace(",", "")) > 1
+    moved = tab.text("#sentence"), plan_rows(tab)
+    tab.open(tab.value("location.href"))
+    assert (tab.text("#sentence"), plan_rows(tab)) == moved
+
+
+def test_boxes_take_numbers_as_people_write_them(tab: Browser, page: llmscale.Page) -> None:
+    tab.open(address(page))
+    tab.type_into("#control-flops-box", "3e21")
+    assert plan_rows(tab)["compute C"] == "3e21 FLOPs"
+    tab.type_into("#control-tokens-box", "50B")
+    rows = plan_rows(tab)
+    assert (rows["parameters N"], rows["tokens D"]) == ("10B", "50B")
+    assert "above the best" in tab.text("#sentence")
+    tab.type_into("#control-tokens-box", "many")
+    assert "this is no number: write it like" in tab.text(".problem:not(:empty)")
+    assert plan_rows(tab) == rows
+    tab.type_into("#control-flops-box", "1e40")
+    tab.type_into("#control-flops-box", "1e35")
+    assert "this page goes from" in tab.text(".problem:not(:empty)")
+    tab.click(*tab.place("#best"))
+    assert "a model of half the size costs" in tab.text("#sentence")
+    tab.click(*tab.place("#map", across=0.3, down=0.6))
+    assert "above the best" in tab.text("#sentence")
+
+
+def test_a_broken_address_is_told_and_the_rest_of_it_taken(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    tab.open(address(page, "flops=2e21&gpus=<b>&gpu=none&constructor=1"))
+    assert plan_rows(tab)["compute C"] == "2e21 FLOPs"
+    said = "left out of the address: gpus=<b>, gpu=none, constructor=1"
+    assert tab.text("#told") == said
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_fits_the_screen_in_light_and_in_the_dark(
+    tab: Browser, page: llmscale.Page, width: int
+) -> None:
+    papers = []
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        tab.call("Emulation.setEmulatedMedia", features=[feature])
+        tab.open(address(page), width=width)
+        room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert tab.value(room) == 0
+        assert tab.value("document.querySelectorAll('#map .run, #curve .run').length") == 72
+        papers.append(tab.value("getComputedStyle(document.body).backgroundColor"))
+    assert papers[0] != papers[1]
+
+
+def test_the_page_asks_the_network_for_nothing_and_may_not(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    assert len(page.html.encode()) < 1_500_000
+    assert not re.findall(r"""(?:src|href)\s*=|url\((?!#)|@import|\bfetch\(|XMLHttp""", page.html)
+    tab.open(address(page))
+    asked = [
+        event["params"]["request"]["url"]
+        for event in tab.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
+    assert [one.partition(":")[0] for one in asked] == ["file"]
+    refused = tab.value(
+        "new Promise(done => { addEventListener('securitypolicyviolation', event => "
+        "done(event.violatedDirective)); const image = new Image(); "
+        "image.src = 'http://127.0.0.1:9/'; document.body.append(image); })"
+    )
+    assert refused == "img-src"
+
+
+def test_names_of_a_hostile_table_are_text(tab: Browser, tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    table = tmp_path / f"{evil}.csv"
+    column = "</script><script>alert(2)</script>"
+    names = {"params": f"N {column}", "tokens": "D & \" '", "loss": f"loss {evil}"}
+    grid().rename(columns=names).to_csv(table, index=False)
+    gpu = tmp_path / "mine.py"
+    gpu.write_text(OWN_GPU)
+    made = llmscale.explore(
+        table, law="anchored", columns=names, gpu=f"{gpu}:Mine", output=tmp_path / "page.html"
+    )
+    tab.open(address(made))
+    assert tab.text("h1").startswith(evil)
+    assert tab.value("document.title").startswith(evil)
+    assert f"8 × {evil}" in tab.text("#plan")
+    assert tab.value("document.querySelectorAll('img').length") == 0
+    assert tab.value("document.querySelectorAll('script').length") == 2
+    wrong = {"Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening"}
+    assert not [event for event in tab.events if event.get("method") in wrong]
+    assert str(tmp_path) not in made.html
+
+
+def test_a_page_without_intervals_or_runs_works_and_says_so(
+    tab: Browser, kept: Path, tmp_path: Path
+) -> None:
+    tab.open(address(llmscale.explore(kept, output=tmp_path / "page.html")))
+    assert "The runs are not drawn" in tab.text("#notes")
+    bare = llmscale.fit(grid(), "chinchilla", bootstrap=0, diagnostics=False)
+    tab.open(address(llmscale.explore(bare, output=tmp_path / "page.html")))
+    assert "There are no intervals" in tab.text("#notes")
+    assert "[" not in tab.text("#sentence")
+    assert tab.value("document.querySelectorAll('#map .frontier').length") == 2
+    assert not [one for one in tab.events if one.get("method") == "Runtime.exceptionThrown"]
+
+
+def test_the_command_writes_the_page_that_the_call_gives(kept: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "page.html"
+    written = run(kept, "--price-per-hour", 2, "--out", out)
+    assert written.exit_code == 0, written.output
+    assert written.stdout.split() == [str(out)]
+    made = llmscale.explore(kept, price_per_hour=2)
+    assert out.read_text("utf-8") == made.html
+    told = json.loads(run(kept, "--price-per-hour", 2, "--json").stdout)
+    assert (told["path"], told["sentence"]) == (None, made.sentence)
+    best = llmscale.predict(kept, flops=2e22)
+    size = format_count(best.optima[0].params)
+    assert made.sentence.startswith(f"With 2e+22 FLOPs: {size} parameters [")
+    assert "srcdoc" in made._repr_html_()
+
+
+def test_the_page_is_served_to_this_machine_until_ctrl_c(kept: Path, page: llmscale.Page) -> None:
+    words = [sys.executable, "-m", "llmscale", "explore", str(kept), "--no-open"]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    ) as process:
+        assert process.stdout is not None
+        place = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", place)
+        with urllib.request.urlopen(place) as answer:
+            assert b"what a budget buys" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    with served(page) as place:
+        for path, host in (("other", "127.0.0.1"), ("", "stranger.example")):
+            asked = urllib.request.Request(place + path, headers={"Host": f"{host}:80"})
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(asked)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--law", "power"), "power predicts from params, and a page shows a law in N and D"),
+        (("--out", "page.txt"), "page.txt is no place for a page"),
+        (("--gpu", "abacus"), "there is no GPU 'abacus'"),
+        (("--price-per-hour", "-1"), "price_per_hour is -1"),
+        (("--port", "70000", "--no-open"), "Invalid value for '--port'"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    table = tmp_path / "runs.csv"
+    grid().to_csv(table, index=False)
+    wrong = run(table, "--bootstrap", 40, *arguments)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert sentence in wrong.stderr.replace("\n", " ")
+
+
+def test_runs_that_tell_no_best_size_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    grid().assign(loss=lambda runs: 2 + 1e3 / runs["tokens"] ** 0.3).to_csv(table, index=False)
+    wrong = run(table, "--law", "chinchilla", "--bootstrap", 40, "--out", tmp_path / "page.html")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "these runs tell no best size" in wrong.stderr.replace("\n", " ")
+    assert not (tmp_path / "page.html").exists()
+    grid()[["params", "loss"]].to_csv(table, index=False)
+    wrong = run(table, "--out", tmp_path / "page.html")
+    assert wrong.exit_code == 2
+    assert "takes a law in N and D" in wrong.stderr.replace("\n", " ")
