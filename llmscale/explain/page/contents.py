@@ -24,6 +24,7 @@ from llmscale.notes.kind import Kind
 from llmscale.notes.predicting import (
     EXTRAPOLATES_FAR,
     LOSS_RISES_BY_TOKENS,
+    OVER_TRAINED_BEYOND_RUNS,
     REPETITION_PUBLISHED,
 )
 
@@ -43,6 +44,11 @@ _CAUTIONS = {
         REPETITION_PUBLISHED,
     ),
     "rises": ("", LOSS_RISES_BY_TOKENS),
+    "served": (
+        "The run that is cheapest to train and serve has many more tokens a parameter than any run "
+        "of the table. ",
+        OVER_TRAINED_BEYOND_RUNS,
+    ),
 }
 """Notes that depend on the sliders, with what a reader has to know before."""
 
@@ -84,12 +90,14 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     said = sentence(fit.metric, evidence.best(start["flops"]), level)
     data = {
         "metric": fit.metric,
+        "level": f"{100 * level:g}%",
         "grid": _grid(evidence, line),
         "frontier": line.to_json(),
         "runs": list(_runs(fit)),
         "gpus": gpus,
         "shapes": shapes_of(fit),
         "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
+        "most_ratio": _most_ratio(fit),
         "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
         "start": start,
     }
@@ -157,6 +165,13 @@ def _runs(fit: Fit) -> Iterator[dict[str, float]]:
     for row in frame.iloc[::every].to_dict("records"):
         if all(map(np.isfinite, row.values())):
             yield {str(name): float(f"{value:.6g}") for name, value in row.items()}
+
+
+def _most_ratio(fit: Fit) -> float | None:
+    """The most tokens a parameter of any run."""
+    if fit.runs is None:
+        return None
+    return float((fit.runs.frame["tokens"] / fit.runs.frame["params"]).max())
 
 
 def _lacking(fit: Fit) -> Iterator[str]:

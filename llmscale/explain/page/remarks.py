@@ -4,9 +4,11 @@ with nothing in it but escaped text."""
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 from llmscale.errors import Note
+from llmscale.errors.printable import masked, one_line, shortened
 from llmscale.explain import digits, html
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.notes import MOST_SHOWN, heaviest_first
@@ -44,7 +46,12 @@ def remarks(
         replace(note, message=without_path(note.message))
         for note in heaviest_first(dict.fromkeys(notes))
     ]
-    parts = [html.title(f"{name}:", without_path(text)) for name, text in said if text]
+    parts = [_paragraph(name, without_path(text)) for name, text in said if text]
     parts += map(html.sentence, lacking)
-    parts += [html.title(f"{note.code}:", note.message) for note in ordered[:MOST_SHOWN]]
+    parts += [_paragraph(note.code, note.message) for note in ordered[:MOST_SHOWN]]
     return "".join([*parts, html.notes(ordered[MOST_SHOWN:])])
+
+
+def _paragraph(name: str, text: str) -> str:
+    """In full, which a notebook has no room for."""
+    return f"<p><b>{escape(name)}:</b> {escape(masked(one_line(shortened(text))))}</p>"

@@ -175,9 +175,12 @@ def test_what_the_page_decides_is_what_plan_decides(
             value, ends = said.written(format_count).split(" ", 1)
             assert re.search(rf"{value} \w+ {re.escape(ends)}", tab.text("#sentence"))
         loss = digits.with_ends(made.loss.value, made.loss.low, made.loss.high)
-        assert f"loss {loss};" in tab.text("#sentence")
+        assert f"loss {loss} (90%);" in tab.text("#sentence")
     repeats = unique is not None and made.tokens.value > unique
     assert ("repetition-published" in tab.text("#cautions")) == repeats
+    codes = {note.code for note in made.notes}
+    shown = set(re.findall(r"[a-z]+(?:-[a-z]+)+(?=: )", tab.text("#cautions")))
+    assert shown - {"extrapolates-far"} == codes
 
 
 def test_a_slider_that_moves_changes_the_plan_and_the_address(

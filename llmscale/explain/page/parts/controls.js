@@ -18,7 +18,7 @@ class Control {
     this.slider = html('input', { type: 'range', id, min: 0, max: STEPS, step: 1 });
     this.problem = html('span', { class: 'problem', role: 'status' });
     this.element = html('div', { class: 'control' }, label, this.box, this.slider, this.problem);
-    this.slider.addEventListener('input', () => this.changed(this.key, this.#slid()));
+    this.slider.addEventListener('input', () => this.changed(this.#slid()));
     this.box.addEventListener('change', () => this.#typed());
   }
 
@@ -36,7 +36,7 @@ class Control {
   #typed() {
     const { value, problem } = this.read(this.box.value);
     if (problem) this.#say(problem);
-    else this.changed(this.key, value);
+    else this.changed(value);
   }
 
   /** What a text says: a number, or null for the free end; or what is wrong with it. */
@@ -83,7 +83,7 @@ class Choice {
     this.menu = html('select', { id: `control-${key}` }, ...items);
     const name = html('label', { for: `control-${key}` }, label);
     this.element = html('div', { class: 'control choice' }, name, this.menu);
-    this.menu.addEventListener('change', () => changed(key, this.read(this.menu.value).value));
+    this.menu.addEventListener('change', () => changed(this.read(this.menu.value).value));
   }
 
   /** The value that a text names, or what is wrong with it. */

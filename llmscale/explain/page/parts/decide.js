@@ -2,6 +2,7 @@
 
 const LN6 = Math.log(6);
 const WITHIN = 0.005; // the basin: runs within 0.5% of the best loss
+const LN_FURTHEST = Math.log(1e3); // times the best size that the basin is looked for
 const MOST_TIMES = 1e4; // tokens of a smaller model, times those of the best
 const TRIED = 96; // numbers of tokens between these
 const LEAST_SHARE = 0.01; // of the best size: no smaller one is looked at
@@ -101,12 +102,16 @@ class LimitedLaw {
   basin(lnC, best) {
     const near = (lnN) => this.loss(lnN, lnC - LN6 - lnN) <= (1 + WITHIN) * best.loss;
     const [least, most] = this.sizes(lnC);
-    return [lastPlace(near, best.lnN, least), lastPlace(near, best.lnN, most)];
+    const ends = [
+      Math.max(best.lnN - LN_FURTHEST, least), Math.min(best.lnN + LN_FURTHEST, most),
+    ];
+    return ends.map((end) => lastPlace(near, best.lnN, end));
   }
 
   /** The least ln D, from `least` on, with which a size reaches a loss; infinite if none does. */
   tokensFor(lnN, loss, least) {
     const most = Math.min(least + Math.log(MOST_TIMES), this.surface.ends.tokens[1]);
+    if (!(least < most)) return Infinity;
     const isShort = (lnD) => !(this.loss(lnN, lnD) <= loss);
     // A law may rise again with many more tokens: so the first place is looked for.
     const tried = spaced([least, most], TRIED);

@@ -10,16 +10,17 @@ function readPage() {
 /** The sliders by group. */
 function slidersOf(page) {
   const flops = [Math.exp(page.frontier.first), Math.exp(page.frontier.last)];
+  const tokens = page.surface.ends.tokens.map(Math.exp);
   const plain = { format: (value) => general(value) };
   const whole = { whole: true, format: (value) => grouped(value, 0) };
   return {
     budget: [
       { key: 'flops', label: 'compute, FLOPs', ends: flops, format: formatFlops },
       { key: 'ratio', label: 'tokens per parameter', ends: [0.1, 1e5], ...plain, word: 'best' },
-      { key: 'tokens', label: 'tokens', ends: [1e6, 1e15], format: formatCount },
+      { key: 'tokens', label: 'tokens', ends: tokens, format: formatCount },
     ],
     text: [{
-      key: 'unique', label: 'unique tokens', ends: [1e6, 1e15], format: formatCount,
+      key: 'unique', label: 'unique tokens', ends: tokens, format: formatCount,
       free: 'high', word: 'no limit',
     }],
     serving: [
@@ -65,7 +66,7 @@ class Explorer {
   #add(groups, Kind) {
     for (const [group, ones] of Object.entries(groups)) {
       for (const one of ones) {
-        const control = new Kind(one, (key, value) => this.change(key, value));
+        const control = new Kind(one, (value) => this.change({ [one.key]: value }));
         this.controls.set(one.key, control);
         document.getElementById(`controls-${group}`).append(control.element);
       }
@@ -76,7 +77,7 @@ class Explorer {
     addEventListener('hashchange', () => this.readAddress());
     this.dark.addEventListener('change', () => this.draw());
     new ResizeObserver(() => this.draw()).observe(this.map);
-    document.getElementById('best').addEventListener('click', () => this.change('ratio', null));
+    document.getElementById('best').addEventListener('click', () => this.change({ ratio: null }));
     document.getElementById('copy').addEventListener('click', () => this.copyLink());
     this.map.addEventListener('click', (event) => this.pick(event));
     this.map.addEventListener('pointermove', (event) => this.sayUnder(event));
@@ -90,13 +91,12 @@ class Explorer {
     this.tell(wrong.length ? `left out of the address: ${wrong.join(', ')}` : '');
   }
 
-  /** One slider has moved, or a run was picked: change what it stands for. */
-  change(key, value) {
-    const state = { ...this.state };
+  /** Sliders have moved, or a run was picked: change what they stand for. */
+  change({ tokens, ...changes }) {
+    const state = { ...this.state, ...changes };
     // At a budget tokens and tokens per parameter are one choice: D = sqrt(C/6 · D/N).
-    if (key === 'tokens') state.ratio = (6 * value * value) / state.flops;
-    else state[key] = value;
-    if (key === 'gpu') state.mfu = null; // what was published of the new one
+    if (tokens !== undefined) state.ratio = (6 * tokens * tokens) / state.flops;
+    if ('gpu' in changes) state.mfu = null; // what was published of the new one
     this.take(state);
     this.#writeAddress();
   }
@@ -171,8 +171,8 @@ class Explorer {
     const [lnN, lnD] = place;
     const { first, last } = this.page.frontier;
     const lnC = Math.min(Math.max(LN6 + lnN + lnD, first), last);
-    this.state.flops = Number(Math.exp(lnC).toPrecision(3));
-    this.change('ratio', Number(Math.exp(lnD - lnN).toPrecision(3)));
+    const rounded = (lnValue) => Number(Math.exp(lnValue).toPrecision(3));
+    this.change({ flops: rounded(lnC), ratio: rounded(lnD - lnN) });
   }
 
   /** Say what the loss is under the pointer. */

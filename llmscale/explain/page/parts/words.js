@@ -15,10 +15,11 @@ function amount(said, ends = '') {
   return parts;
 }
 
-/** The loss with its interval. */
+/** The loss with its interval, and how sure that is. */
 function lossParts(page, run) {
   const ends = formatEnds(...run.interval, run.loss);
-  return [`${page.metric} `, ...amount(formatLoss(run.loss, ...run.interval), ends)];
+  const certain = ends && `${ends} (${page.level})`;
+  return [`${page.metric} `, ...amount(formatLoss(run.loss, ...run.interval), certain)];
 }
 
 /** `With 1e22 FLOPs: 8.1B parameters [...], 205B tokens [...], loss 2.03 [...]; ...`, in parts. */
@@ -46,11 +47,13 @@ function sentenceOf(page, decision) {
 }
 
 /** Notes that this state of the sliders gives reason for. */
-function cautionsOf({ cautions }, { beyond, passes, rises }) {
+function cautionsOf({ cautions, most_ratio: mostRatio }, { beyond, passes, rises, lifetime }) {
   const found = [];
+  const ratio = lifetime ? Math.exp(lifetime.lnD - lifetime.lnN) : NaN;
   if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
   if (passes > 1) found.push(cautions.repetition);
   if (rises) found.push(cautions.rises);
+  if (mostRatio !== null && ratio > cautions.served.limit * mostRatio) found.push(cautions.served);
   return found.map(({ code, said }) => html('p', {}, html('b', {}, `${code}: `), said));
 }
 
