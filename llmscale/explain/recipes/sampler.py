@@ -19,7 +19,7 @@ _SOME = 0.35
 _LEAP = 0.1
 """The share of moves by a whole difference, which lead from one mode to another."""
 _JITTER = 1e-4
-_GATHER, _LOST = 50, 6.0
+_GATHER, _LOST = 40, 3.0
 """So often in the burn-in walkers that are further below the median than those above it are, by so
 many nats more, go to where others are."""
 
