@@ -3,8 +3,8 @@
     .venv/bin/python experiments/multipliers.py [PAIRS [SECONDS]]      by default 25 pairs a cell
 
 Simulated pairs of recipes on a ladder of 4 to 8 sizes, or on a grid of sizes and tokens; 1 to 3
-seeds; Gaussian noise in ln L of 0.1% to 1% (it differs from pair to pair), of which runs of one size
-and seed share none, half or nine tenths; the floor told or not. The multiplier is
+seeds; Gaussian noise in ln L of 0.1% to 1% (it differs from pair to pair), of which runs of one
+size and seed share none, half or nine tenths; the floor told or not. The multiplier is
 - `constant`: recipes share exponents and floor;
 - `changing`: exponents differ by 3% to 20%;
 - `crossing`: they differ so that the laws cross between the middle of the runs and 30 times beyond;

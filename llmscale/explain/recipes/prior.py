@@ -21,11 +21,13 @@ _DEGREES = 3.0
 
 @dataclass(frozen=True)
 class Sharing:
-    """A coefficient that recipes share with a `chance`, and else have within about `far`.
+    """A coefficient that recipes share with a `chance`, to within `near`, and else have within
+    about `far`.
 
     It is sampled as a switch, a normal number by which it is shared or not, and R - 1 contrasts
-    between recipes in units of `far`, which count only if it is not."""
+    between recipes in units of either."""
 
+    near: float
     far: float
     chance: float
 
@@ -36,7 +38,7 @@ class Sharing:
 
     def off_mean(self, switch_W: Array, contrasts_WQ: Array) -> Array:
         """How far each recipe is from the mean of all: (W, R)."""
-        size = np.where(switch_W < self.below, 0.0, self.far)
+        size = np.where(switch_W < self.below, self.near, self.far)
         return np.asarray(size[:, None] * (contrasts_WQ @ _contrasts(contrasts_WQ.shape[1] + 1)))
 
     def density(self, switch_W: Array, contrasts_WQ: Array) -> Array:
@@ -61,9 +63,9 @@ class RecipePrior:
     """Published frontiers have 0.05 (without a floor) to 0.2."""
     exponent: tuple[float, float] = (0.33, 0.5)
     """Of alpha and beta: see estimation/anchor_prior.py."""
-    exponents: Sharing = Sharing(far=0.1, chance=0.5)
+    exponents: Sharing = Sharing(near=0.008, far=0.1, chance=0.5)
     """Of ln of an exponent."""
-    floors: Sharing = Sharing(far=0.01, chance=0.75)
+    floors: Sharing = Sharing(near=0.0005, far=0.01, chance=0.75)
     """Of the floor, in units of the lowest loss."""
     noise: float = 0.001
     """A standard deviation of ln L, which counts as much as one run does."""

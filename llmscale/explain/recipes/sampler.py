@@ -1,8 +1,8 @@
 """Draws from a posterior by an ensemble of walkers that move along the differences of others.
 
 Differential evolution (ter Braak 2006), by halves so that the chain is exact (as Foreman-Mackey et
-al. 2013 do), with moves in some of the coordinates only (Vrugt et al. 2009): nothing is to be tuned,
-and the coordinates may be as correlated as they like. One seed, one result."""
+al. 2013 do), with moves in some of the coordinates only (Vrugt et al. 2009): nothing is to be
+tuned, and the coordinates may be as correlated as they like. One seed, one result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
