@@ -58,7 +58,7 @@ def compare(
     spec = with_keywords(CompareSpec(), keywords, "the call")
     budgets = () if spec.at is None else np.atleast_1d(numbers_asked("at", spec.at)).tolist()
     path = _place(spec)
-    tables, column = _tables(sources, spec, reading_given({**reading}))
+    tables, column = _tables(sources, spec, reading_given(reading))
     found = compare_recipes(
         _baseline_first(tables, spec.baseline),
         by=column,

@@ -105,11 +105,11 @@ def _multipliers(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
             if one.recipe == found.names[place]:
                 ends = [[one.value - one.low], [min(one.high, _MOST) - one.value]]
                 ax.errorbar([one.flops], [one.value], ends, fmt="o", ms=3.2, lw=0.9, **look)
-    for one, colour in zip(found.crossings, colours[1:], strict=False):
-        if one.inside + one.beyond >= one.claimed:
+    for crossing, colour in zip(found.crossings, colours[1:], strict=False):
+        if crossing.inside + crossing.beyond >= crossing.claimed:
             mark: Look = {"color": colour, "mfc": "white", "ms": 4.0, "zorder": 4}
-            ax.plot([one.low, one.high], [1.0, 1.0], lw=1.6, **mark)
-            ax.plot([one.flops], [1.0], "D", **mark)
+            ax.plot([crossing.low, crossing.high], [1.0, 1.0], lw=1.6, **mark)
+            ax.plot([crossing.flops], [1.0], "D", **mark)
     ax.axhline(1.0, color=MUTED, lw=0.8, zorder=1)
     limits = padded(max(min(lows), _LEAST), min(max(highs), _MOST), 0.06)
     set_axis(ax.yaxis, "log", limits)
