@@ -155,9 +155,9 @@ def _name_of(source: Any, place: int) -> tuple[str, Any]:
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str):
         return source
     if isinstance(source, str) and "=" in source and not Path(source).exists():
-        name, _, path = source.partition("=")
-        if name.strip() and path and "/" not in name:
-            return name.strip(), path
+        name, _, table = source.partition("=")
+        if name.strip() and table and "/" not in name:
+            return name.strip(), table
     path = source.path if isinstance(source, RunTable) else source
     if not isinstance(path, (str, Path)) or str(path) in _NAMELESS:
         return chr(ord("A") + place), source
