@@ -36,6 +36,8 @@ _MOST, _LEAST = 8.0, 0.125
 """Of multipliers that are drawn,"""
 _MOST_TODAY, _LEAST_TODAY = 1e4, 1e-4
 """and of those at today's scale."""
+_SHORT, _LONGEST = 16, 18
+"""Letters of a recipe's name next to an axis, and in the legend."""
 _NEAR_ONE = 0.15
 """Labels so near to that of 1 would lie on it."""
 _BIT_LABEL = "Bits per byte"
@@ -121,18 +123,21 @@ def _multipliers(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
     set_axis(ax.yaxis, "log", limits)
     others = [tick for tick in spaced_ticks(*limits, most=6) if abs(math.log(tick)) > _NEAR_ONE]
     fixed_ticks(ax.yaxis, sorted([*others, 1.0]))
-    ax.set_ylabel(f"Compute for {literal(possessive(found.baseline))} loss")
+    whose = "the baseline's"
+    if len(found.baseline) <= _SHORT:
+        whose = literal(possessive(found.baseline))
+    ax.set_ylabel(f"Compute for {whose} loss")
 
 
 def _entries(found: RecipeComparison) -> list[tuple[Line2D, str]]:
     entries = []
-    today, baseline = power_text(found.today), literal(possessive(found.baseline))
+    today, baseline = power_text(found.today), possessive(_name(found.baseline))
     for place, (name, colour) in enumerate(zip(found.names, _colours(found), strict=False)):
         look: Look = {"color": colour, "marker": "o", "ms": 2.8, "mew": 0, "lw": 1.1}
-        text = f"{literal(name)}, the baseline"
+        text = f"{_name(name)}, the baseline"
         if place:
             one = next(one for one in found.at() if one.recipe == name)
-            text = f"{literal(name)}: {one.shown} of {baseline} compute at {today} FLOPs"
+            text = f"{_name(name)}: {one.shown} of {baseline} compute at {today} FLOPs"
         entries.append((Line2D([], [], **look), text))
     if any(one.claimed_at_all for one in found.crossings):
         look = {"color": MUTED, "mfc": "white", "marker": "D", "ms": 4.0, "lw": 1.6}
@@ -142,3 +147,10 @@ def _entries(found: RecipeComparison) -> list[tuple[Line2D, str]]:
     level = f"bands: {100 * found.level:g}%{split}"
     entries.append((line, f"the largest compute that all have; {level}"))
     return entries
+
+
+def _name(name: str) -> str:
+    """The name of a recipe; of a long one its beginning and its end."""
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST // 2]}…{name[len(name) - _LONGEST // 2 + 1 :]}"
+    return literal(name)
