@@ -299,17 +299,18 @@ def describe(rows: pd.DataFrame) -> str:
     rows["held"] = (rows["low"] <= rows["truth"]) & (rows["truth"] <= rows["high"])
     rows["width"] = np.sqrt(rows["high"] / rows["low"])
     rows["noise"] = pd.cut(rows["noise"], [0, 0.002, 0.005, 1.0], labels=NOISES)
-    number = rows[rows["way"] == "compare"].groupby("ahead").size().iloc[0]
+    number = {way: int((part["ahead"] == 1).sum()) for way, part in rows.groupby("way")}
     lines = [
         "# Compute multipliers where the truth is known",
         "",
         "    python experiments/multipliers.py",
         "",
         f"Shares of nominal {LEVEL:.0%} intervals of the multiplier that held the truth, over "
-        f"{number} simulated pairs of recipes: at the largest compute of the runs, and 10 and 100 "
-        "times beyond. In brackets how wide they are: the median factor from the middle to either "
-        "end. `compare` is `llmscale compare`; `all shared` one law with k, for ladders; `apart` a "
-        "law for each recipe (for ladders of five sizes or more, which tell a floor).",
+        f"{number['compare']} simulated pairs of recipes: at the largest compute of the runs, and "
+        "10 and 100 times beyond. In brackets how wide they are: the median factor from the middle "
+        f"to either end. `compare` is `llmscale compare`; `all shared` ({number['all shared']} of "
+        f"the pairs) one law with k, for ladders; `apart` ({number['apart']}) a law for each recipe "
+        "(for ladders of five sizes or more, which tell a floor).",
         "",
         f"| pairs | {' | '.join(f'{way}: {_said(ahead)}' for way in WAYS for ahead in AHEAD)} |",
         f"| --- |{' --- |' * (len(WAYS) * len(AHEAD))}",
