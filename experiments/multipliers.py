@@ -309,8 +309,8 @@ def describe(rows: pd.DataFrame) -> str:
         f"{number['compare']} simulated pairs of recipes: at the largest compute of the runs, and "
         "10 and 100 times beyond. In brackets how wide they are: the median factor from the middle "
         f"to either end. `compare` is `llmscale compare`; `all shared` ({number['all shared']} of "
-        f"the pairs) one law with k, for ladders; `apart` ({number['apart']}) a law for each recipe "
-        "(for ladders of five sizes or more, which tell a floor).",
+        f"the pairs) one law with k, for ladders; `apart` ({number['apart']}) a law for each "
+        "recipe (for ladders of five sizes or more, which tell a floor).",
         "",
         f"| pairs | {' | '.join(f'{way}: {_said(ahead)}' for way in WAYS for ahead in AHEAD)} |",
         f"| --- |{' --- |' * (len(WAYS) * len(AHEAD))}",

@@ -2,6 +2,7 @@
 compare."""
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -302,6 +303,26 @@ def test_draws_that_have_not_settled_are_said_to_move(monkeypatch: pytest.Monkey
         monkeypatch.setattr(posterior, name, 0)
     monkeypatch.setattr(posterior, "_STEPS", 80)
     assert "comparison-not-settled" in {note.code for note in llmscale.compare(_two()).notes}
+
+
+def test_the_page_on_comparing_and_the_readme_show_what_compare_says(repository: Path) -> None:
+    of_text: dict[str, Any] = {"by": "text", "baseline": "dirty", "at": 3e13}
+    found = llmscale.compare(
+        repository / "results" / "cleaning", columns={"loss": "loss_held_out"}, **of_text
+    )
+    # Draws follow the last bit of sums, which machines differ in: ends move by a few per cent.
+    page = (repository / "docs" / "comparing.md").read_text("utf-8")
+    (shown,) = re.findall(r"compare: (cleaned needs .*)", page)
+    assert numbers(shown) == pytest.approx(numbers(found.sentences[0]), rel=0.05)
+    readme = (repository / "README.md").read_text("utf-8")
+    (shown,) = re.findall(r"saves (.*)x the compute, 90% interval (.*) to (.*?) \|", readme)
+    cleaned = found.at()[0]
+    measured = (cleaned.saving, *cleaned.saving_interval)
+    assert [float(one) for one in shown] == pytest.approx(measured, rel=0.03)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(one) for one in re.findall(r"[\d.]+(?:e[+-]\d+)?", text)]
 
 
 @pytest.mark.slow
