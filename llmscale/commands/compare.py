@@ -46,6 +46,8 @@ def compare(
 
 
 def _show(found: "RecipeComparison") -> None:
+    if found.reading:
+        output.tell(f"read: {found.reading}")
     for sentence in found.sentences:
         output.results.say("compare:", "bold", sentence, "bold")
     for flops in found.scales:

@@ -71,6 +71,16 @@ def test_a_gate_ends_with_1_unless_the_saving_is_shown(
     assert f"gate: {word}: muon saves" in found.stdout
 
 
+def test_runs_that_are_left_out_are_named(tables: Path, tmp_path: Path) -> None:
+    runs = pd.read_csv(tables / "muon.csv")
+    runs["status"] = ["diverged", *["done"] * (len(runs) - 1)]
+    runs.to_csv(tmp_path / "some.csv", index=False)
+    names = [str(tables / "adamw.csv"), str(tmp_path / "some.csv")]
+    found = CliRunner().invoke(app, ["compare", *names])
+    assert "left out: some: " in found.stdout
+    assert "diverged" in found.stdout
+
+
 def test_wrong_input_ends_with_2_and_writes_nothing(tables: Path) -> None:
     figure = tables / "compare.png"
     found = compare(tables, "--by", "seed", "--out", str(figure))

@@ -79,7 +79,13 @@ def compare_recipes(
             advice(frontiers, other, *_ends(multipliers, joined.names[other]), pair_noise)
             for other in others
         ),
-        notes=(*notes, *more, *notes_of(joined, by), *_of_draws(draws, scales, today)),
+        notes=(
+            *_of_tables(tables),
+            *notes,
+            *more,
+            *notes_of(joined, by),
+            *_of_draws(draws, scales, today),
+        ),
     )
 
 
@@ -138,6 +144,11 @@ def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) ->
         0.5 + 0.5 * level,
         *ends,
     )
+
+
+def _of_tables(tables: Mapping[str, RunTable]) -> list[Note]:
+    """What is to be known of how the tables were read, each note once."""
+    return list(dict.fromkeys(note for table in tables.values() for note in table.notes))
 
 
 def _of_draws(draws: LawDraws, scales: Sequence[float], today: float) -> Iterator[Note]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import Note, both, counted, first_lines
+from llmscale.errors import Note, both, counted, first_lines, listed
 from llmscale.explain import html
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
@@ -113,6 +113,12 @@ class RecipeComparison:
             f"noise: the interval is about {gained:.2g} times as wide as unpaired"
         )
 
+    @property
+    def reading(self) -> str:
+        """Which columns of the tables became what."""
+        said = {table.reading for table in self.joined.tables.values() if table.reading}
+        return "; ".join(sorted(said))
+
     def said(self) -> Iterator[tuple[str, str]]:
         """A name and a sentence of all that there is to say next to the multipliers."""
         yield "law", self.law
@@ -122,6 +128,9 @@ class RecipeComparison:
             yield "crossing", f"{one.recipe}: {one.shown}" if len(self.crossings) > 1 else one.shown
         for text in self.advice:
             yield "power", text
+        for name, table in self.joined.tables.items():
+            if table.excluded:
+                yield "left out", f"{name}: {listed(table.left_out)}"
         for gate in self.gates:
             yield "gate", gate.sentence
 
@@ -131,7 +140,15 @@ class RecipeComparison:
         return {
             "baseline": self.baseline,
             "recipes": [
-                {"recipe": name, "runs": len(table.frame), "source": str(table.path)}
+                {
+                    "recipe": name,
+                    "runs": len(table.frame),
+                    "source": str(table.path),
+                    "columns": dict(table.columns),
+                    "excluded": [
+                        {"run_id": run.run_id, "reason": run.reason} for run in table.excluded
+                    ],
+                }
                 for name, table in self.joined.tables.items()
             ],
             "law": self.joined.law,
