@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.advise import advise
     from llmscale.explain.api.explore import explore
+    from llmscale.explain.api.compare import compare
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
     from llmscale.explain.api.optimal import optimal
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from llmscale.explain.page.document import Page
     from llmscale.explain.planning.advice import Advice
     from llmscale.explain.planning.training_plan import TrainingPlan
+    from llmscale.explain.recipes.comparison import RecipeComparison
     from llmscale.explain.table import RunTable
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
@@ -82,6 +84,7 @@ _PLACES = {
     "Note": "errors",
     "Page": "explain.page.document",
     "Quantized": "measure.trained.quantization.api",
+    "RecipeComparison": "explain.recipes.comparison",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
@@ -93,6 +96,7 @@ _PLACES = {
     "advise": "explain.api.advise",
     "export": "measure.trained.exchange.export",
     "best_mixtures": "explain.api.mixture",
+    "compare": "explain.api.compare",
     "evaluate": "measure.trained.evaluation.api",
     "explore": "explain.api.explore",
     "finetune": "measure.trained.finetuning.api",
@@ -141,6 +145,7 @@ __all__ = [
     "Note",
     "Page",
     "Quantized",
+    "RecipeComparison",
     "RunTable",
     "SweepResult",
     "SweepStatus",
@@ -152,6 +157,7 @@ __all__ = [
     "__version__",
     "advise",
     "best_mixtures",
+    "compare",
     "evaluate",
     "explore",
     "export",

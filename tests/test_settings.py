@@ -13,6 +13,7 @@ from llmscale.commands._reference import reference
 from llmscale.errors import InputError
 from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import PlanSpec
+from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.executors._ray_cluster import Options as RayOptions
@@ -48,6 +49,7 @@ KINDS: tuple[Any, ...] = (
     PredictSpec,
     PlanSpec,
     ExploreSpec,
+    CompareSpec,
     Sampling,
 )
 NUMBERS = [(kind, one) for kind in (*KINDS, Shape) for one in settings_of(kind) if one.within]

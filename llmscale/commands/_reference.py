@@ -8,6 +8,7 @@ from typing import Any, get_origin
 from llmscale.explain.api.advise_settings import AdviseSpec
 from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import BudgetSpec, PlanSpec
+from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.hardware import Hardware
@@ -65,6 +66,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `plan` only", PlanSpec),
     ("Of `advise` only", AdviseSpec),
     ("Of `explore` only", ExploreSpec),
+    ("Of `compare`, which takes the first of these, too", CompareSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`

@@ -1,0 +1,239 @@
+"""The posterior of the laws of several recipes, given all of their runs.
+
+Each recipe has L = E + A/C^alpha along a ladder, or L = E + A/N^alpha + B/D^beta. Amplitudes and
+the size of the noise are integrated out exactly, as the law is linear in the one and the posterior
+of the other is known; exponents, floors and what runs share of their noise are sampled."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llmscale.explain.laws import Array
+from llmscale.explain.recipes.noise import OWN, Blocks, Index
+from llmscale.explain.recipes.prior import PRIOR, RecipePrior
+from llmscale.explain.recipes.sampler import sample
+
+_WALKERS_PER_COORDINATE, _LEAST_WALKERS = 8, 96
+_BURN_IN, _BURN_IN_PER_COORDINATE = 200, 20
+_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 30, 8
+"""Ends of intervals then move by 2% to 4% of the width from one seed to another."""
+_STARTS = 4000
+_ROUNDING = 1e-6
+"""Of ln L: losses are not known better."""
+_LEAST_RIDGE = 1e-12
+"""For a term that vanishes at all runs, of which nothing tells the amplitude."""
+
+
+@dataclass(frozen=True)
+class RecipeRuns:
+    """Runs of several recipes as numbers, one place a run: the logarithms of what the law takes
+    (R, T), from their means over all runs; the loss; which recipe each is of; and how large its
+    noise is taken to be, 1 for most."""
+
+    names: tuple[str, ...]
+    log_inputs_RT: Array
+    middle_T: Array
+    loss_R: Array
+    recipe_R: Index
+    spread_R: Array
+    blocks: Blocks
+    floor: float | None = None
+    """If it is known."""
+
+    @property
+    def recipes(self) -> int:
+        return len(self.names)
+
+    @property
+    def terms(self) -> int:
+        """1 along a ladder, 2 in N and D."""
+        return self.log_inputs_RT.shape[1]
+
+    @property
+    def lowest(self) -> Array:
+        """The lowest loss of every recipe."""
+        return np.array([self.loss_R[self.recipe_R == r].min() for r in range(self.recipes)])
+
+
+@dataclass(frozen=True)
+class LawDraws:
+    """Draws of the laws of every recipe: E (B, R), amplitudes at the middle of the runs and
+    exponents (B, R, T), the noise of a run and the shares that are common, and the chances that
+    exponents and floors are shared."""
+
+    runs: RecipeRuns
+    E_BR: Array
+    amplitude_BRT: Array
+    exponent_BRT: Array
+    noise_B: Array
+    shares_BS: Array
+    shared: dict[str, float]
+    disagreement: float = field(default=1.0)
+
+
+class Posterior:
+    """Of theta: for each exponent ln of its mean over recipes, switches and contrasts (see
+    `Sharing`), as many for the floor, and the shares of the noise in logits."""
+
+    def __init__(self, runs: RecipeRuns, prior: RecipePrior = PRIOR) -> None:
+        self.runs, self.prior = runs, prior
+        self.lowest = runs.lowest
+        self.scale = float(self.lowest.min())
+        self.sharings = [prior.exponents] * runs.terms
+        if runs.floor is None:
+            self.sharings.append(prior.floors)
+        each, noise = 2 * runs.recipes - 1, len(runs.blocks.shares)
+        self.size = each * len(self.sharings) + noise
+        ends = each * np.arange(1, len(self.sharings) + 1)
+        *self.places, self.noise_place = np.split(np.arange(self.size), ends)
+        usual, spread = (prior.exponent_of_compute, prior.exponent)[runs.terms - 1]
+        self.usual, self.spread = np.log(usual), spread
+        columns = runs.recipes * runs.terms
+        column_of_R = runs.recipe_R[:, None] * runs.terms
+        self.own_RP = (np.arange(columns) // runs.terms * runs.terms == column_of_R).astype(float)
+        self.of_shares = np.array([prior.of_shares[name] for name in (*runs.blocks.shares, OWN)])
+        self.degrees = len(runs.loss_R) - columns + 1.0
+
+    def coefficients(self, theta_WK: Array) -> tuple[Array, Array, Array]:
+        """ln of the exponents (W, R, T), the floors (W, R) and the shares of noise (W, S)."""
+        runs, walkers = self.runs, len(theta_WK)
+        off_mean = [
+            sharing.off_mean(*self._switches(theta_WK, place))
+            for sharing, place in zip(self.sharings, self.places, strict=True)
+        ]
+        log_exponent = np.stack(
+            [theta_WK[:, [self.places[term][0]]] + off_mean[term] for term in range(runs.terms)],
+            axis=2,
+        )
+        if runs.floor is not None:
+            E = np.full((walkers, runs.recipes), runs.floor)
+        else:
+            below = np.exp(theta_WK[:, [self.places[-1][0]]])
+            E = self.scale * (1.0 - below + off_mean[-1])
+        logits = theta_WK[:, self.noise_place]
+        common = np.exp(logits - np.logaddexp(0.0, _log_sum(logits))[:, None])
+        return log_exponent, E, common
+
+    def density(self, theta_WK: Array) -> Array:
+        """ln of the posterior density of every row of theta; -inf out of bounds."""
+        with np.errstate(all="ignore"):
+            law = self.coefficients(theta_WK)
+            value = self._log_prior(theta_WK, law)
+            fitted = self._fitted(law)
+            value = np.where(fitted.good, value + fitted.log_likelihood, -np.inf)
+        return np.where(np.isfinite(value), value, -np.inf)
+
+    def shared(self, theta_WK: Array) -> dict[str, float]:
+        """The chance that all recipes share each exponent, and the floor."""
+        names = (*("alpha", "beta")[: self.runs.terms], "E")
+        found = {}
+        for name, sharing, place in zip(names, self.sharings, self.places, strict=False):
+            switch_WQ, _ = self._switches(theta_WK, place)
+            found[name] = float((switch_WQ < sharing.below).all(axis=1).mean())
+        return found
+
+    def _switches(self, theta_WK: Array, place: Index) -> tuple[Array, Array]:
+        """Of one coefficient, the switches and contrasts of every recipe but the baseline."""
+        return theta_WK[:, place[1 : self.runs.recipes]], theta_WK[:, place[self.runs.recipes :]]
+
+    def _log_prior(self, theta_WK: Array, law: tuple[Array, Array, Array]) -> Array:
+        _, E, common = law
+        own = np.log1p(-common.sum(axis=1))
+        value = np.log(common) @ self.of_shares[:-1] + self.of_shares[-1] * own
+        for sharing, place in zip(self.sharings, self.places, strict=True):
+            value += sharing.density(*self._switches(theta_WK, place))
+        for place in self.places[: self.runs.terms]:
+            value -= 0.5 * ((theta_WK[:, place[0]] - self.usual) / self.spread) ** 2
+        if self.runs.floor is None:
+            value += theta_WK[:, self.places[-1][0]]  # the floor is uniform, not ln of the rest
+            inside = ((E > 0) & (self.lowest > E)).all(axis=1)
+            value = np.where(inside, value, -np.inf)
+        return np.asarray(value)
+
+    def _fitted(self, law: tuple[Array, Array, Array]) -> "_Fitted":
+        """The amplitudes that go with exponents, floors and shares of the noise, by generalised
+        least squares of L/L_run."""
+        log_exponent, E, common = law
+        runs = self.runs
+        scale = runs.loss_R * runs.spread_R
+        target = (runs.loss_R - E[:, runs.recipe_R]) / scale
+        powers = np.exp(-np.exp(log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
+        design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
+        values = np.concatenate([design, target[:, :, None]], axis=2)
+        white, log_det = runs.blocks.whitened(common, values)
+        gram = np.swapaxes(white, 1, 2) @ white
+        precision, moment = gram[:, :-1, :-1], gram[:, :-1, -1:]
+        # A little of a ridge keeps two terms apart that the runs do not tell apart.
+        ridge = 1e-10 * np.einsum("wpp->wp", precision) + _LEAST_RIDGE
+        precision = precision + ridge[:, :, None] * np.eye(precision.shape[1])
+        amplitude = np.linalg.solve(precision, moment)[:, :, 0]
+        left = np.maximum(gram[:, -1, -1] - (moment[:, :, 0] * amplitude).sum(axis=1), 0.0)
+        left += self.prior.noise**2 + len(scale) * _ROUNDING**2
+        _, log_precision = np.linalg.slogdet(precision)
+        likelihood = -log_det - 0.5 * log_precision - 0.5 * self.degrees * np.log(left)
+        return _Fitted(likelihood, amplitude, precision, left)
+
+    def draws(self, seed: int) -> LawDraws:
+        """Draws of all coefficients."""
+        rng = np.random.default_rng(seed)
+        start = self._starts(rng)
+        with np.errstate(all="ignore"):
+            sampled = sample(
+                self.density,
+                start,
+                rng,
+                burn_in=_BURN_IN + _BURN_IN_PER_COORDINATE * self.size,
+                steps=_STEPS + _STEPS_PER_COORDINATE * self.size,
+                thin=_THIN,
+            )
+            theta = sampled.draws
+            log_exponent, E, common = law = self.coefficients(theta)
+            fitted = self._fitted(law)
+        variance = fitted.left / rng.chisquare(self.degrees, len(theta))
+        root = np.linalg.cholesky(fitted.precision)
+        normal = rng.standard_normal((*fitted.amplitude.shape, 1))
+        moved = np.linalg.solve(np.swapaxes(root, 1, 2), normal)[:, :, 0]
+        amplitude = fitted.amplitude + np.sqrt(variance)[:, None] * moved
+        # An amplitude below zero is no law: those few draws keep their mean.
+        amplitude = np.where((amplitude > 0).all(axis=1)[:, None], amplitude, fitted.amplitude)
+        shape = (len(theta), self.runs.recipes, self.runs.terms)
+        return LawDraws(
+            self.runs,
+            E,
+            amplitude.reshape(shape),
+            np.exp(log_exponent),
+            np.sqrt(variance),
+            common,
+            self.shared(theta),
+            sampled.disagreement,
+        )
+
+    def _starts(self, rng: np.random.Generator) -> Array:
+        """Walkers at the best of many draws from the prior."""
+        walkers = max(_LEAST_WALKERS, _WALKERS_PER_COORDINATE * self.size)
+        theta = rng.standard_normal((_STARTS, self.size))
+        for place in self.places[: self.runs.terms]:
+            theta[:, place[0]] = self.usual + self.spread * theta[:, place[0]]
+        if self.runs.floor is None:
+            theta[:, self.places[-1][0]] = np.log(rng.uniform(0.02, 0.98, _STARTS))
+        theta[:, self.noise_place] -= 1.0
+        value = self.density(theta)
+        return theta[np.argsort(-value, kind="stable")[: walkers + walkers % 2]]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    log_likelihood: Array
+    amplitude: Array
+    precision: Array
+    left: Array
+
+    @property
+    def good(self) -> Array:
+        """Whether every amplitude is above zero."""
+        return np.asarray((self.amplitude > 0).all(axis=1))
+
+
+def _log_sum(values_WS: Array) -> Array:
+    """ln of the sum of exp, -inf of nothing."""
+    return np.asarray(np.logaddexp.reduce(values_WS, axis=1))
