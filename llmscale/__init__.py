@@ -17,6 +17,7 @@ from llmscale.version import __version__
 if TYPE_CHECKING:
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
+    from llmscale.explain.api.compare import compare
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
     from llmscale.explain.api.plot import plot
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
+    from llmscale.explain.recipes.comparison import RecipeComparison
     from llmscale.explain.table import RunTable
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
@@ -72,6 +74,7 @@ _PLACES = {
     "Models": "measure.trained.listing",
     "Note": "errors",
     "Quantized": "measure.trained.quantization.api",
+    "RecipeComparison": "explain.recipes.comparison",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
@@ -81,6 +84,7 @@ _PLACES = {
     "WorkError": "errors",
     "export": "measure.trained.exchange.export",
     "best_mixtures": "explain.api.mixture",
+    "compare": "explain.api.compare",
     "evaluate": "measure.trained.evaluation.api",
     "finetune": "measure.trained.finetuning.api",
     "fit": "explain.api.fit",
@@ -123,6 +127,7 @@ __all__ = [
     "Models",
     "Note",
     "Quantized",
+    "RecipeComparison",
     "RunTable",
     "SweepResult",
     "SweepStatus",
@@ -132,6 +137,7 @@ __all__ = [
     "WorkError",
     "__version__",
     "best_mixtures",
+    "compare",
     "evaluate",
     "export",
     "finetune",

@@ -24,6 +24,7 @@ _FIRST = [
     "explain",
     "plot",
     "predict",
+    "compare",
     "mixture",
     "models",
     "generate",

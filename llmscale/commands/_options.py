@@ -29,6 +29,7 @@ GROUPS = (
     "What to write",
     "What to round to",
     "What to train",
+    "What to compare",
     "What to forecast",
     "What to draw",
     "What to read",

@@ -1,19 +1,20 @@
 """The catalogue of notes: every warning that a result can carry, once, with what to do about it.
 
 One file for each thing that can go on: `reading` a table, `fitting` a law, `predicting` beyond the
-runs, `measuring` runs. To add a note, add an entry there and raise it with `ENTRY.note("...")`."""
+runs, `comparing` recipes, `measuring` runs. To add a note, add an entry there and raise it with `ENTRY.note("...")`."""
 
 import difflib
 from collections.abc import Iterable
 
 from llmscale.errors import InputError, Note
-from llmscale.notes import fitting, measuring, predicting, reading
+from llmscale.notes import comparing, fitting, measuring, predicting, reading
 from llmscale.notes.kind import Kind
 from llmscale.notes.kind import Weight as Weight
 
 _FILES = {
     "Fitting a law": fitting,
     "Predicting beyond the runs": predicting,
+    "Comparing recipes": comparing,
     "Reading a table": reading,
     "Measuring runs": measuring,
 }

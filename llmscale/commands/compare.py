@@ -1,0 +1,73 @@
+"""`llmscale compare`: how much of one recipe's compute another needs for the same loss."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscale.commands import output
+from llmscale.commands._options import JsonOption, takes_settings
+from llmscale.explain.api.compare_settings import CompareSpec
+
+if TYPE_CHECKING:
+    from llmscale.explain.recipes.comparison import RecipeComparison
+
+_SourcesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TABLE...",
+        help="A table of each recipe as `llmscale fit` takes it, the baseline first; NAME=TABLE "
+        "names it; or one table with --by.",
+    ),
+]
+
+
+@takes_settings(CompareSpec)
+def compare(
+    tables: _SourcesArgument = None,
+    notes: output.NotesOption = False,
+    json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Compare recipes by compute: the factor of the baseline's FLOPs with which each reaches the
+    same loss (0.71 saves 29%), with its interval, at the largest compute that all have.
+
+    Example: llmscale compare results/adamw results/muon --at 1e21
+    """
+    import llmscale
+
+    found = llmscale.compare(*(tables or ()), **settings)
+    if json:
+        output.print_json(found.to_json())
+    else:
+        _show(found)
+    output.warn_all(found.notes, every=notes)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _show(found: "RecipeComparison") -> None:
+    for sentence in found.sentences:
+        output.results.say("compare:", "bold", sentence, "bold")
+    for flops in found.scales:
+        _show_scale(found, flops)
+    for name, text in found.said():
+        output.results.say(f"{name}:", "", text)
+
+
+def _show_scale(found: "RecipeComparison", flops: float) -> None:
+    """The recipes at one budget, the best first."""
+    today = flops == found.today
+    beyond = max(one.beyond for one in found.at(flops))
+    where = "the largest compute that all have" if today else f"{beyond:.3g}x beyond the runs"
+    table = output.make_table(
+        f"at {flops:.3g} FLOPs, {where}",
+        "recipe",
+        output.stacked("compute", f"of {found.baseline}'s"),
+        output.stacked("saving", f"{100 * found.level:g}% interval"),
+        output.stacked("best", "chance"),
+    )
+    rows = {one.recipe: (one.value, one.shown, one.saving_shown) for one in found.at(flops)}
+    rows[found.baseline] = (1.0, "1", "1x")
+    for name, (_, shown, saving) in sorted(rows.items(), key=lambda row: row[1][0]):
+        table.add_row(name, shown, saving, f"{found.best_chance(name, flops):.0%}")
+    output.results.print(table)

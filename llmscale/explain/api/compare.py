@@ -1,0 +1,188 @@
+"""`llmscale.compare`: how much of one recipe's compute another needs for the same loss."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from llmscale.errors import InputError, listed
+from llmscale.errors.command_lines import command_line
+from llmscale.explain.api.compare_settings import CompareSpec
+from llmscale.explain.api.read import read_runs
+from llmscale.explain.api.settings import ReadingGiven, reading_given
+from llmscale.explain.forecast.asked import numbers_asked
+from llmscale.explain.recipes.compare import check_budgets, compare_recipes
+from llmscale.explain.recipes.comparison import RecipeComparison
+from llmscale.explain.recipes.gate import Gate
+from llmscale.explain.table import RunTable, groups
+from llmscale.settings import shows_keywords
+from llmscale.settings.tables import with_keywords
+
+_TELLING = ("recipe", "optimizer", "arch", "architecture", "data", "dataset", "schedule", "model")
+"""Columns that often tell recipes apart."""
+_MOST_RECIPES = 12
+
+
+@shows_keywords(CompareSpec)
+def compare(
+    *sources: Any,
+    by: str | None = None,
+    baseline: str | None = None,
+    at: Any = None,
+    fail_below: float | None = None,
+    undecided: str | None = None,
+    metric: str | None = None,
+    law: str | None = None,
+    floor: float | None = None,
+    level: float | None = None,
+    seed: int | None = None,
+    output: Path | str | None = None,
+    title: str | None = None,
+    **reading: Unpack[ReadingGiven],
+) -> RecipeComparison:
+    """The compute multiplier of recipes: the factor k such that a recipe reaches with k C FLOPs the
+    loss that the baseline reaches with C, at the largest C that all were measured at, and `at`
+    others.
+
+    `sources` are tables as `fit` takes them, "NAME=PATH" to name one, a pair of a name and a table,
+    or a dict of tables by name; or one table, whose recipes the column `by` tells apart. The
+    baseline is the first. `fail_below` makes a gate of each recipe: is its saving, 1/k, shown to be
+    at least that? `output` draws the laws and the multiplier. Raises InputError for recipes whose
+    losses do not compare."""
+    keywords = {"by": by, "baseline": baseline, "at": at, "fail_below": fail_below}
+    keywords |= {"undecided": undecided, "metric": metric, "law": law, "floor": floor}
+    keywords |= {"level": level, "seed": seed, "output": output, "title": title, **reading}
+    spec = with_keywords(CompareSpec(), keywords, "the call")
+    budgets = () if spec.at is None else np.atleast_1d(numbers_asked("at", spec.at)).tolist()
+    path = _place(spec)
+    tables, column = _tables(sources, spec, reading_given({**reading}))
+    found = compare_recipes(
+        _baseline_first(tables, spec.baseline),
+        by=column,
+        at=budgets,
+        law=spec.law,
+        floor=spec.floor,
+        metric=spec.metric,
+        level=spec.level,
+        seed=spec.seed,
+    )
+    check_budgets(budgets, found.joined)
+    if spec.fail_below is not None:
+        judged = max(budgets, default=found.today)
+        allowed = spec.undecided == "pass"
+        gates = tuple(Gate(one, spec.fail_below, allowed) for one in found.at(judged))
+        found = replace(found, gates=gates)
+    return found
+
+
+def _place(spec: CompareSpec) -> Path | None:
+    """The file to draw, checked before anything is compared."""
+    if spec.output is None:
+        return None
+    from llmscale.explain.figures._place import check_place
+
+    path = Path(os.path.expanduser(spec.output))
+    check_place(path)
+    return path
+
+
+def _tables(
+    sources: Sequence[Any], spec: CompareSpec, reading: Mapping[str, Any]
+) -> tuple[dict[str, RunTable], str | None]:
+    """The table of every recipe, and the column of one table that they were told apart by."""
+    named = _named(sources)
+    if len(named) > 1:
+        if spec.by is not None:
+            raise InputError(
+                f"--by {spec.by} tells the recipes of one table apart, and {len(named)} are given",
+                "give one table, or leave --by out",
+            )
+        return {name: read_runs(source, **reading) for name, source in named}, None
+    table = read_runs(named[0][1] if named else None, **reading)
+    if spec.by is None:
+        raise _nothing_to_compare(table)
+    found = groups(table, spec.by)
+    if len(found) < 2:
+        raise InputError(
+            f"{spec.by} is {listed(found)} in all runs of {table.path}: one recipe only",
+            f"name another column{_columns_said(table)}, or two tables",
+        )
+    if len(found) > _MOST_RECIPES:
+        raise InputError(
+            f"{spec.by} has {len(found)} values, and {_MOST_RECIPES} recipes are compared at most",
+            "keep some of them with --where",
+        )
+    return found, spec.by
+
+
+def _named(sources: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Every source with the name of its recipe. Raises InputError for two of one name."""
+    if len(sources) == 1 and _is_tables_by_name(sources[0]):
+        sources = list(sources[0].items())
+    found: list[tuple[str, Any]] = []
+    for place, source in enumerate(sources):
+        name, table = _name_of(source, place)
+        if name in dict(found):
+            raise InputError(
+                f"two recipes are named {name}", f"name them: {name}-1=PATH {name}-2=PATH"
+            )
+        found.append((name, table))
+    return found
+
+
+def _is_tables_by_name(source: Any) -> bool:
+    """Whether a dict holds tables, and not the columns of one."""
+    return isinstance(source, Mapping) and all(
+        isinstance(one, (str, Path, RunTable, Mapping)) or hasattr(one, "columns")
+        for one in source.values()
+    )
+
+
+def _name_of(source: Any, place: int) -> tuple[str, Any]:
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str):
+        return source
+    if isinstance(source, str) and "=" in source and not Path(source).exists():
+        name, _, path = source.partition("=")
+        if name.strip() and path and "/" not in name:
+            return name.strip(), path
+    if isinstance(source, RunTable):
+        source_path: Any = source.path
+    else:
+        source_path = source
+    if isinstance(source_path, (str, Path)) and str(source_path) not in ("-", "<table>", "<stdin>"):
+        return Path(source_path).stem or str(source_path), source
+    return chr(ord("A") + place), source
+
+
+def _baseline_first(tables: Mapping[str, RunTable], baseline: str | None) -> dict[str, RunTable]:
+    if baseline is None:
+        return dict(tables)
+    if baseline not in tables:
+        raise InputError(
+            f"there is no recipe {baseline!r}", f"name one of {listed(tables, 10)} as --baseline"
+        )
+    return {baseline: tables[baseline], **tables}
+
+
+def _nothing_to_compare(table: RunTable) -> InputError:
+    """What to do about one table without a column that tells its recipes apart."""
+    columns = _columns_of_recipes(table)
+    fix = "name two tables: llmscale compare results/a results/b; or one with --by COLUMN"
+    if columns:
+        fix = f"tell its recipes apart: {table.command('compare', '--by', columns[0])}"
+    elif table.path.exists():
+        fix = f"name another next to it: {command_line('llmscale', 'compare', table.path, 'OTHER')}"
+    return InputError(f"{table.path} is one table, and a comparison takes two recipes", fix)
+
+
+def _columns_said(table: RunTable) -> str:
+    columns = _columns_of_recipes(table)
+    return f" (such as {listed(columns, 3)})" if columns else ""
+
+
+def _columns_of_recipes(table: RunTable) -> list[str]:
+    frame = table.frame
+    return [name for name in _TELLING if name in frame and 1 < frame[name].nunique() < 7]

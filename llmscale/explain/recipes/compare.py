@@ -1,0 +1,187 @@
+"""The compute multiplier of recipes, from the posterior of their laws."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from llmscale.errors import InputError, Note
+from llmscale.explain import digits
+from llmscale.explain.laws import Array
+from llmscale.explain.recipes.checks import (
+    check_comparable,
+    check_overlap,
+    chosen_metric,
+    notes_of,
+)
+from llmscale.explain.recipes.comparison import RecipeComparison
+from llmscale.explain.recipes.frontiers import (
+    Frontiers,
+    along_ladder,
+    compute_optimal,
+    shared_noise,
+)
+from llmscale.explain.recipes.joined import LADDER, Joined, join
+from llmscale.explain.recipes.multiplier import Crossing, Multiplier
+from llmscale.explain.recipes.posterior import LawDraws, Posterior
+from llmscale.explain.table import RunTable
+from llmscale.notes.comparing import COMPARISON_NOT_SETTLED, MULTIPLIER_FAR
+
+REACH = 100.0
+"""Crossings are looked for up to so many times beyond the runs."""
+_BUDGETS = 240
+_MOST_TIMES = 30
+"""More repeats than this are no advice."""
+
+
+def compare_recipes(
+    tables: Mapping[str, RunTable],
+    *,
+    by: str | None = None,
+    at: Sequence[float] = (),
+    law: str | None = None,
+    floor: float | None = None,
+    metric: str | None = None,
+    level: float = 0.9,
+    seed: int = 0,
+) -> RecipeComparison:
+    """How much of the compute of the first recipe each other one needs, at the largest compute that
+    all have and at each of `at`. `by` is the column that tells recipes of one table apart. Raises
+    InputError for recipes that do not compare."""
+    notes = check_comparable(tables, by)
+    column, more = chosen_metric(tables, metric)
+    joined = join(tables, law, floor, column)
+    check_overlap(joined)
+    draws = Posterior(joined.runs).draws(seed)
+    frontiers = _frontiers(joined, draws)
+    today = joined.overlap[1]
+    scales = (today, *(flops for flops in dict.fromkeys(at) if flops != today))
+    multipliers = tuple(
+        multiplier for flops in scales for multiplier in _at(joined, frontiers, flops, level)
+    )
+    others = range(1, len(joined.names))
+    return RecipeComparison(
+        joined=joined,
+        frontiers=frontiers,
+        metric=column,
+        level=level,
+        today=today,
+        scales=scales,
+        multipliers=multipliers,
+        crossings=tuple(_crossing(joined, frontiers, other, level) for other in others),
+        shared=draws.shared,
+        noise=float(np.median(draws.noise_B)),
+        paired_share=float(np.median(shared_noise(draws))) if joined.pairing.points else 0.0,
+        advice=tuple(
+            _advice(joined, frontiers, draws, one, level) for one in multipliers[: len(others)]
+        ),
+        notes=(*notes, *more, *notes_of(joined, by), *_of_draws(draws, scales, today)),
+    )
+
+
+def _frontiers(joined: Joined, draws: LawDraws) -> Frontiers:
+    if joined.law == LADDER:
+        return along_ladder(draws)
+    return compute_optimal(draws, joined.flops_per_ND)
+
+
+def _at(joined: Joined, frontiers: Frontiers, flops: float, level: float) -> Iterator[Multiplier]:
+    """Every recipe's multiplier at one budget."""
+    best = _chances(frontiers, flops)
+    tails = _tails(level)
+    beyond = max(flops / joined.overlap[1], joined.overlap[0] / flops, 1.0)
+    for place, name in enumerate(joined.names[1:], start=1):
+        drawn = frontiers.log_multiplier(place, 0, np.array([math.log(flops)]))[:, 0]
+        low, value, high = _quantiles(drawn, tails)
+        ends = (math.exp(value), math.exp(low), math.exp(high))
+        yield Multiplier(name, joined.names[0], flops, *ends, level, beyond, best[place])
+
+
+def _chances(frontiers: Frontiers, flops: float) -> list[float]:
+    """How often each recipe has the lowest loss of all at a budget."""
+    loss_BR = frontiers.loss(np.array([math.log(flops)]))[:, :, 0]
+    first = np.argmin(loss_BR, axis=1)
+    return [float((first == place).mean()) for place in range(loss_BR.shape[1])]
+
+
+def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) -> Crossing:
+    low, high = joined.overlap
+    log_C = np.linspace(math.log(low), math.log(REACH * high), _BUDGETS)
+    difference = frontiers.loss(log_C)
+    sign = np.sign(difference[:, other] - difference[:, 0])
+    crosses = sign[:, 1:] != sign[:, :-1]
+    where = np.where(crosses, 0.5 * (log_C[1:] + log_C[:-1]), np.nan)
+    inside = crosses[:, log_C[1:] <= math.log(high)].any(axis=1)
+    any_of = crosses.any(axis=1)
+    ends = (math.nan, math.nan, math.nan)
+    if any_of.any():
+        first = np.nanmin(where[any_of], axis=1)
+        tails = _tails(level)
+        low_end, middle, high_end = (math.exp(value) for value in _quantiles(first, tails))
+        ends = (middle, low_end, high_end)
+    return Crossing(
+        joined.names[other],
+        joined.names[0],
+        float(inside.mean()),
+        float((any_of & ~inside).mean()),
+        REACH,
+        0.5 + 0.5 * level,
+        *ends,
+    )
+
+
+def _advice(
+    joined: Joined, frontiers: Frontiers, draws: LawDraws, one: Multiplier, level: float
+) -> str:
+    """What these runs could tell of a recipe at today's scale, and what would tell more."""
+    if math.isinf(one.high):
+        return f"the interval of {one.recipe} has no end: measure more sizes"
+    below, above = math.log(one.value / one.low), math.log(one.high / one.value)
+    told = (
+        f"these runs tell multipliers of {one.recipe} below {math.exp(-above):.2g} or above "
+        f"{math.exp(below):.2g} from 1"
+    )
+    if not one.includes_one:
+        return told
+    off = abs(math.log(one.value))
+    half = above if one.value < 1 else below
+    times = (half / off) ** 2 if off > 0 else math.inf
+    if times > _MOST_TIMES:
+        return f"{told}: {one.recipe} and {one.baseline} are alike to within that"
+    return f"{told}; about {math.ceil(times)} times as many runs would tell {one.value:.3g} from 1"
+
+
+def _of_draws(draws: LawDraws, scales: Sequence[float], today: float) -> Iterator[Note]:
+    far = max(scales) / today
+    if far > MULTIPLIER_FAR.limit:
+        yield MULTIPLIER_FAR.note(
+            f"{max(scales):.3g} FLOPs are {digits.times(far)} beyond the runs: measure a larger "
+            "budget in between"
+        )
+    if draws.disagreement > COMPARISON_NOT_SETTLED.limit:
+        yield COMPARISON_NOT_SETTLED.note(
+            f"the draws have not settled (R {draws.disagreement:.2f}): ends of intervals may move "
+            "from one --seed to another"
+        )
+
+
+def check_budgets(at: Sequence[float], joined: Joined) -> None:
+    """Raise InputError for budgets below all runs."""
+    low = min(first for first, _ in joined.reaches.values())
+    for flops in at:
+        if flops < low / REACH:
+            raise InputError(
+                f"{flops:.3g} FLOPs are far below the smallest run, of {low:.3g}",
+                "name a budget at or beyond the runs: --at 1e21",
+            )
+
+
+def _tails(level: float) -> tuple[float, float, float]:
+    return 0.5 - 0.5 * level, 0.5, 0.5 + 0.5 * level
+
+
+def _quantiles(values: Array, tails: Sequence[float]) -> list[float]:
+    """Quantiles of values of which some are infinite."""
+    ordered = np.sort(values)
+    places = np.clip(np.round(np.array(tails) * (len(values) - 1)).astype(int), 0, None)
+    return [float(value) for value in ordered[places]]

@@ -1,0 +1,69 @@
+"""What each recipe reaches with so much compute, and how much compute another needs for it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmscale.explain.laws import Array
+from llmscale.explain.recipes.posterior import LawDraws
+
+
+@dataclass(frozen=True)
+class Frontiers:
+    """L = E + K/(C/C_0)^gamma of every recipe, in B draws: each (B, R). `middle` is ln C_0."""
+
+    E: Array
+    K: Array
+    gamma: Array
+    middle: float
+
+    def loss(self, log_flops_X: Array) -> Array:
+        """The loss of every recipe at X budgets: (B, R, X)."""
+        x = log_flops_X - self.middle
+        power = np.exp(-self.gamma[:, :, None] * x)
+        return np.asarray(self.E[:, :, None] + self.K[:, :, None] * power)
+
+    def log_multiplier(self, of: int, to: int, log_flops_X: Array) -> Array:
+        """ln of the factor of the budget with which recipe `of` reaches what `to` reaches with the
+        budget, (B, X); infinite if that is below its floor."""
+        x = log_flops_X - self.middle
+        above = self.K[:, [to]] * np.exp(-self.gamma[:, [to]] * x) + self.E[:, [to]]
+        above = above - self.E[:, [of]]
+        with np.errstate(all="ignore"):
+            needed = -np.log(above / self.K[:, [of]]) / self.gamma[:, [of]]
+        return np.where(above > 0, needed - x, np.inf)
+
+    def log_slope(self, log_flops: float) -> Array:
+        """-d ln L/d ln C of every recipe: (B, R)."""
+        x = log_flops - self.middle
+        above = self.K * np.exp(-self.gamma * x)
+        return np.asarray(self.gamma * above / (self.E + above))
+
+
+def along_ladder(draws: LawDraws) -> Frontiers:
+    """Of laws in C: what the ladder that was measured reaches."""
+    middle = float(draws.runs.middle_T[0])
+    amplitude, exponent = draws.amplitude_BRT[:, :, 0], draws.exponent_BRT[:, :, 0]
+    return Frontiers(draws.E_BR, amplitude, exponent, middle)
+
+
+def compute_optimal(draws: LawDraws, flops_per_ND_R: Array) -> Frontiers:
+    """Of laws in N and D: what the best split of each budget reaches, C = k N D with each recipe's
+    own k (Hoffmann et al. 2022, eq. 4)."""
+    (a, b), (alpha, beta) = (
+        np.moveaxis(values, 2, 0) for values in (draws.amplitude_BRT, draws.exponent_BRT)
+    )
+    gamma = alpha * beta / (alpha + beta)
+    log_N_star = np.log(alpha * a / (beta * b)) / (alpha + beta)
+    K = a * np.exp(-alpha * log_N_star) * (1.0 + alpha / beta)
+    # At the middle of the runs C = k N D with the middle N and D.
+    middle_R = np.log(flops_per_ND_R) + draws.runs.middle_T.sum()
+    middle = float(middle_R.mean())
+    return Frontiers(draws.E_BR, K * np.exp(-gamma * (middle - middle_R)), gamma, middle)
+
+
+def shared_noise(draws: LawDraws) -> Array:
+    """The share of the variance of a run's noise that cancels between recipes, one a draw."""
+    shares = draws.runs.blocks.shares
+    cancels = [place for place, name in enumerate(shares) if name != "recipe"]
+    return np.asarray(draws.shares_BS[:, cancels].sum(axis=1))

@@ -1,0 +1,199 @@
+"""The tables of several recipes as one, and which of their runs pair."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, both, counted
+from llmscale.explain.estimation.levels import count_levels, distinct, levels, numbers
+from llmscale.explain.estimation.suitability import no_chinchilla
+from llmscale.explain.laws import Array
+from llmscale.explain.recipes.noise import Index, blocks_of
+from llmscale.explain.recipes.posterior import RecipeRuns
+from llmscale.explain.table import RunTable
+
+LADDER, SURFACE = "power-floor", "chinchilla"
+"""The laws that recipes are compared by: in C along a ladder, or in N and D."""
+LAWS = (LADDER, SURFACE)
+RECIPE = "recipe compared"
+"""The column of a joined table that says which recipe a run is of."""
+_LEAST_LEVELS, _LEAST_OF_ALL = 2, 3
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How many pairs of runs of two recipes share their size and tokens (and their seed, if those
+    are known), or why there is none."""
+
+    pairs: int
+    seeds: bool
+    points: int
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The runs of all recipes, the baseline's first. `flops_per_ND` is what C is in N D, by
+    recipe."""
+
+    tables: Mapping[str, RunTable]
+    frame: pd.DataFrame
+    law: str
+    runs: RecipeRuns
+    pairing: Pairing
+    flops_per_ND: Array
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.tables)
+
+    @property
+    def reaches(self) -> dict[str, tuple[float, float]]:
+        """The least and the most compute of every recipe."""
+        ends = self.frame.groupby(RECIPE)["flops"].agg(["min", "max"])
+        return {name: (float(ends["min"][name]), float(ends["max"][name])) for name in self.names}
+
+    @property
+    def overlap(self) -> tuple[float, float]:
+        """The compute that all recipes were measured at."""
+        ends = self.reaches.values()
+        return max(low for low, _ in ends), min(high for _, high in ends)
+
+
+def join(
+    tables: Mapping[str, RunTable], law: str | None, floor: float | None, metric: str = "loss"
+) -> Joined:
+    """The tables as one, by a law that suits all. Raises InputError for runs that no law of them
+    can be told from."""
+    parts = []
+    for name, table in tables.items():
+        _check_amounts(name, table)
+        part = table.frame.copy()
+        part[RECIPE] = name
+        part["loss"] = numbers(part, metric)
+        parts.append(part)
+    frame = pd.concat(parts, ignore_index=True)
+    names = tuple(tables)
+    chosen = _law(tables, law)
+    recipe_R = np.array([names.index(name) for name in frame[RECIPE]])
+    loss = frame["loss"].to_numpy(dtype=float)
+    if floor is not None and not 0 <= floor < loss.min():
+        raise InputError(
+            f"the floor is {floor:g}, and the lowest loss of the runs {loss.min():.5g}",
+            "give a floor from 0 to below the lowest loss, or leave --floor out",
+        )
+    point_R = _points(frame, recipe_R)
+    seed_R = _seeds(frame)
+    logs = [np.log(numbers(frame, name)) for name in _INPUTS[chosen]]
+    middle = np.array([values.mean() for values in logs])
+    runs = RecipeRuns(
+        names,
+        np.stack(logs, axis=1) - middle,
+        middle,
+        loss,
+        recipe_R,
+        np.log(numbers(frame, "flops")),
+        blocks_of(point_R, recipe_R, seed_R),
+        floor,
+    )
+    per_ND = frame["flops"] / (frame["params"] * frame["tokens"])
+    flops_per_ND = per_ND.groupby(frame[RECIPE]).median().reindex(list(names)).to_numpy(dtype=float)
+    pairing = _pairing(frame, point_R, recipe_R, seed_R, names)
+    return Joined(dict(tables), frame, chosen, runs, pairing, flops_per_ND)
+
+
+_INPUTS = {LADDER: ("flops",), SURFACE: ("params", "tokens")}
+
+
+def _check_amounts(name: str, table: RunTable) -> None:
+    """Raise InputError unless the recipe has runs of several budgets."""
+    frame = table.frame
+    flops = numbers(frame, "flops")
+    if not np.isfinite(flops).all():
+        raise InputError(
+            f"{name} has runs without compute, which is what recipes are compared by",
+            "give a table with a column flops, or with params and tokens",
+        )
+    if frame["run_id"].duplicated().any():
+        raise InputError(
+            f"{name} has {table.size}: rows are steps of runs, and finished runs are compared",
+            "keep the last row of each run, or name a table of runs",
+        )
+    found = count_levels(flops)
+    if found < _LEAST_LEVELS:
+        runs = counted(len(frame), "run")
+        raise InputError(
+            f"{name} has {runs} of one budget, which tells no law",
+            f"measure it at {_LEAST_LEVELS} budgets or more; {_LEAST_OF_ALL} or more tell a curve",
+        )
+
+
+def _law(tables: Mapping[str, RunTable], asked: str | None) -> str:
+    """The law that was asked for, or in N and D if each recipe tells one. Raises InputError."""
+    reasons = {name: no_chinchilla(table.frame) for name, table in tables.items()}
+    lacking = [(name, reason) for name, reason in reasons.items() if reason is not None]
+    if asked == SURFACE and lacking:
+        name, reason = lacking[0]
+        raise InputError(f"{name} tells no law in N and D: {reason.problem}", reason.fix)
+    chosen = asked or (LADDER if lacking else SURFACE)
+    most = max(count_levels(numbers(table.frame, "flops")) for table in tables.values())
+    if most < _LEAST_OF_ALL:
+        raise InputError(
+            f"no recipe has more than {most} budgets, and a curve takes {_LEAST_OF_ALL}",
+            "measure more sizes of one recipe, or better of each",
+        )
+    return chosen
+
+
+def _points(frame: pd.DataFrame, recipe_R: Index) -> Index:
+    """The index of every run's size and tokens. Where recipes are of other counts at one size, as
+    architectures are, sizes go by their names and tokens by parameters: whichever pairs more."""
+    flops, tokens = levels(numbers(frame, "flops")), levels(numbers(frame, "tokens"))
+    if np.isfinite(numbers(frame, "params")).all() and np.isfinite(numbers(frame, "tokens")).all():
+        candidates = [distinct([levels(numbers(frame, "params")), tokens])]
+    else:
+        candidates = [flops]
+    if "size" in frame and frame["size"].notna().all():
+        size = np.asarray(pd.factorize(frame["size"].astype(str))[0])
+        ratio = levels(numbers(frame, "tokens") / numbers(frame, "params"))
+        candidates += [distinct([size, tokens]), distinct([size, ratio])]
+    return max(candidates, key=lambda point_R: _shared_points(point_R, recipe_R))
+
+
+def _shared_points(point_R: Index, recipe_R: Index) -> int:
+    """How many points have runs of several recipes."""
+    return int((pd.Series(recipe_R).groupby(point_R).nunique() > 1).sum())
+
+
+def _seeds(frame: pd.DataFrame) -> Index | None:
+    """The seed of every run; None if it is not known of all."""
+    if "seed" not in frame or frame["seed"].isna().any():
+        return None
+    return np.asarray(pd.factorize(frame["seed"].astype(str))[0])
+
+
+def _pairing(
+    frame: pd.DataFrame, point_R: Index, recipe_R: Index, seed_R: Index | None, names: Sequence[str]
+) -> Pairing:
+    """Pairs of the baseline with each other recipe."""
+    points = _shared_points(point_R, recipe_R)
+    if not points:
+        return Pairing(
+            0, seeds=False, points=0, why_not="no run has the size and tokens of another's"
+        )
+    keys = point_R if seed_R is None else distinct([point_R, seed_R])
+    table = pd.crosstab(keys, recipe_R)
+    pairs = sum(int(np.minimum(table[0], table[other]).sum()) for other in range(1, len(names)))
+    if seed_R is not None and not pairs:
+        seeds = [sorted(set(part["seed"].astype(str))) for _, part in frame.groupby(RECIPE)]
+        said = both([", ".join(one[:4]) for one in seeds])
+        return Pairing(0, seeds=False, points=points, why_not=f"their seeds are {said}")
+    return Pairing(pairs, seeds=seed_R is not None, points=points)
+
+
+def without_pairs(runs: RecipeRuns) -> RecipeRuns:
+    """The same runs as if each recipe had been trained by itself."""
+    lone = np.arange(len(runs.loss_R))
+    return replace(runs, blocks=blocks_of(lone, runs.recipe_R, None))

@@ -1,0 +1,104 @@
+"""What the noise of runs has in common: of one point, of one recipe there, of one seed.
+
+The noise of ln L of a run is a sum of what all runs of a point (a size and its tokens) share, what
+only those of its recipe share, what runs of one seed share across recipes, and what is its own. The
+first and third cancel in the difference of two recipes: that is what pairs are for. Which shares
+can be told hangs on the design; each design has a covariance of a block (the runs of a point) that
+is linear in the shares."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.explain.laws import Array
+
+Index = NDArray[np.int_]
+POINT, RECIPE, SEED = "point", "recipe", "seed"
+"""What runs of a point may share, next to what is each run's own."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Points of one make-up: the rows of each (B, M), and for each share which of its runs have it
+    in common (S, M, M)."""
+
+    rows_BM: Index
+    common_SMM: Array
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The points of a comparison. `shares` are what runs may have in common in this design."""
+
+    blocks: tuple[Block, ...]
+    shares: tuple[str, ...]
+    rows: int
+
+    def whitened(self, shares_WS: Array, values_WRP: Array) -> tuple[Array, Array]:
+        """`values` with noise of variance 1 and nothing in common, rows in another order, and half
+        of ln of the determinant of the covariance: (W, R, P) and (W,).
+
+        `shares_WS` are the shares of the variance; what they leave is each run's own."""
+        walkers, _, columns = values_WRP.shape
+        own_W = 1.0 - shares_WS.sum(axis=1)
+        parts, log_det = [], np.zeros(walkers)
+        for block in self.blocks:
+            points, size = block.rows_BM.shape
+            cov_WMM = np.einsum("ws,smn->wmn", shares_WS, block.common_SMM)
+            cov_WMM = cov_WMM + own_W[:, None, None] * np.eye(size)
+            root_WMM = np.linalg.cholesky(cov_WMM)
+            log_det += points * np.log(np.einsum("wmm->wm", root_WMM)).sum(axis=1)
+            # All points of one make-up are solved at once: their columns stand next to each other.
+            of_block = values_WRP[:, block.rows_BM.T].reshape(walkers, size, points * columns)
+            solved = np.linalg.solve(root_WMM, of_block)
+            parts.append(solved.reshape(walkers, size * points, columns))
+        return np.concatenate(parts, axis=1), log_det
+
+
+def blocks_of(point_R: Index, recipe_R: Index, seed_R: Index | None) -> Blocks:
+    """The points of a table, and what its design can tell of what their runs share."""
+    frame = pd.DataFrame({"point": point_R, "recipe": recipe_R, "seed": -1})
+    if seed_R is not None:
+        frame["seed"] = seed_R
+    frame["row"] = np.arange(len(frame))
+    shares = _told(frame, has_seeds=seed_R is not None)
+    makes: dict[tuple[tuple[int, int], ...], list[list[int]]] = {}
+    for _, runs in frame.sort_values(["point", "recipe", "seed"], kind="stable").groupby("point"):
+        seeds = pd.factorize(runs["seed"])[0]
+        make = tuple(zip(runs["recipe"].tolist(), seeds.tolist(), strict=True))
+        makes.setdefault(make, []).append(runs["row"].tolist())
+    blocks = tuple(_block(make, rows, shares) for make, rows in makes.items())
+    return Blocks(blocks, shares, len(frame))
+
+
+def _block(
+    make: tuple[tuple[int, int], ...], rows: list[list[int]], shares: tuple[str, ...]
+) -> Block:
+    recipe, seed = (np.array(part) for part in zip(*make, strict=True))
+    alike = {
+        POINT: np.ones((len(make), len(make))),
+        RECIPE: (recipe[:, None] == recipe).astype(float),
+        SEED: (seed[:, None] == seed).astype(float),
+    }
+    common = [alike[share] for share in shares]
+    stacked = np.array(common) if common else np.zeros((0, len(make), len(make)))
+    return Block(np.array(rows), stacked)
+
+
+def _told(frame: pd.DataFrame, *, has_seeds: bool) -> tuple[str, ...]:
+    """What the design tells of what runs share: a part that always comes with another one is left
+    to that."""
+    of_point = frame.groupby("point")
+    several_recipes = bool((of_point["recipe"].nunique() > 1).any())
+    repeats = bool((frame.groupby(["point", "recipe"]).size() > 1).any())
+    paired = has_seeds and bool((frame.groupby(["point", "seed"])["recipe"].nunique() > 1).any())
+    found = []
+    if several_recipes:
+        found.append(POINT)
+    if repeats:
+        found.append(RECIPE)
+    if repeats and paired:
+        found.append(SEED)
+    return tuple(found)

@@ -1,0 +1,75 @@
+"""Notes on comparisons of recipes."""
+
+from llmscale.notes.kind import Kind, Weight
+
+NEWS, DOUBT, WRONG = Weight.NEWS, Weight.DOUBT, Weight.WRONG
+
+IN_BITS_PER_BYTE = Kind(
+    "in-bits-per-byte",
+    NEWS,
+    when="recipes have other tokenizers, and both tables have bits_per_byte",
+    means="Losses per token of two tokenizers do not compare; bits per byte of one text do.",
+    remedy="Nothing.",
+)
+TEXTS_DIFFER = Kind(
+    "texts-differ",
+    DOUBT,
+    when="recipes were trained on other texts, and nothing says that they were measured on one",
+    means="The multiplier compares losses, which must be of one validation text.",
+    remedy="Check that the column of the loss is of one validation text for all recipes.",
+)
+LADDERS_DIFFER = Kind(
+    "ladders-differ",
+    WRONG,
+    when="along ladders recipes have tokens per parameter that differ {limit:g}-fold or more",
+    means="A part of the multiplier is another split of the budget, not the recipe.",
+    remedy="Train both with the same tokens per parameter, or on several tokens at each size, "
+    "which tells each one's best split.",
+    limit=1.3,
+)
+RUNS_UNPAIRED = Kind(
+    "runs-unpaired",
+    NEWS,
+    when="no run of one recipe has the size and tokens of a run of another",
+    means="What runs of one size and seed have in common does not cancel: the interval is wider.",
+    remedy="Train each recipe at the same sizes and tokens, with the same seeds.",
+)
+RECIPES_DIFFER_TOO = Kind(
+    "recipes-differ-too",
+    DOUBT,
+    when="recipes differ in other settings than the one that they are told apart by",
+    means="The multiplier is of all that differs together.",
+    remedy="Change one setting at a time, or keep the runs that differ in one: --where.",
+)
+RATES_NOT_TUNED = Kind(
+    "rates-not-tuned",
+    DOUBT,
+    when="recipes with other optimizers or architectures have the same learning rates at all "
+    "sizes, or the best of several learning rates is at the edge of those tried",
+    means="A rate that is best for one is hardly best for the other, which may be better than it "
+    "seems.",
+    remedy="Tune each (llmscale tune), and take the best runs: --best-of params,tokens.",
+)
+RATES_AS_REPEATS = Kind(
+    "rates-as-repeats",
+    WRONG,
+    when="runs of one recipe, size and tokens differ in learning rate",
+    means="The worse rates count as noise and raise the recipe's law.",
+    remedy="Take the best of each: --best-of params,tokens and the column of recipes.",
+)
+MULTIPLIER_FAR = Kind(
+    "multiplier-far",
+    WRONG,
+    when="a multiplier is asked for more than {limit:g} times beyond the runs",
+    means="How the exponents of recipes differ is known from few runs and from a prior.",
+    remedy="Measure a larger budget in between.",
+    limit=100,
+)
+COMPARISON_NOT_SETTLED = Kind(
+    "comparison-not-settled",
+    DOUBT,
+    when="the draws of a comparison have not settled (Gelman & Rubin's R above {limit:g})",
+    means="The ends of the intervals move from one --seed to another.",
+    remedy="Compare with two seeds; take out runs that fit no law.",
+    limit=1.3,
+)
