@@ -1,14 +1,13 @@
-"""How much compute does Muon save over AdamW? The same ladder with each, and one law for both.
+"""How much compute does Muon save over AdamW? The same ladder with each.
 
     .venv/bin/python experiments/optimizers.py [LADDER.toml [RESULTS]]
 
 Sweeps experiments/optimizers.toml once with each optimiser, all else equal; run again, it goes on
-where it was stopped. Both laws are L = E + A/(k C)^alpha with E, A and alpha shared and k = 1 for
-AdamW: to reach any loss, Muon needs 1/k of AdamW's compute (a law with shared exponents for two
-recipes, as in Volkova et al. 2026). The interval of k is by bootstrap. C counts forward and
-backward passes; k is also given with the matrix products of Muon's own steps counted, which are a
-large share where batches and models are small. Both take the learning rates that were measured with
-AdamW, so that better ones for Muon could only raise k. Writes runs.parquet and README.md into
+where it was stopped. The compute multiplier is that of `llmscale compare`: each optimiser has a law
+along the ladder, and runs pair by size and seed. C counts forward and backward passes; the
+multiplier is also given with the matrix products of Muon's own steps counted, which are a large
+share where batches and models are small. Both take the learning rates that were measured with
+AdamW, so that better ones for Muon could only save more. Writes runs.parquet and README.md into
 results/optimizers."""
 
 import subprocess
@@ -16,17 +15,18 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from multiplier import LEVEL, multiplied, side_by_side, worth
+from multiplier import side_by_side
 
-from llmscale.explain.fit import Fit, Options
-from llmscale.explain.fit.groups import Groups, fit_groups
-from llmscale.explain.table import groups, read_table
+import llmscale
+from llmscale.explain.recipes.comparison import RecipeComparison
 from llmscale.measure.optimizers.muon import NEWTON_SCHULZ_STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = ROOT / "experiments" / "optimizers.toml"
 RESULTS = ROOT / "results" / "optimizers"
 OPTIMIZERS = ("adamw", "muon")
+BEYOND = 10
+"""The multiplier is also given at so many times the largest compute."""
 
 
 def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
@@ -36,12 +36,7 @@ def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
     )
     runs["muon"] = (runs["optimizer"] == "muon").astype(float)
     runs.to_parquet(folder / "runs.parquet", compression="zstd")
-    options = Options(variable="flops", level=LEVEL, holdout="none")
-    by_optimizer = fit_groups(
-        groups(read_table(runs), "optimizer"), "optimizer", "power-floor", options
-    )
-    fits = [multiplied(table, runs["muon"] == 1) for table in (runs, with_own_products(runs))]
-    text = describe(runs, by_optimizer, *fits)
+    text = describe(runs)
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -78,12 +73,19 @@ def own_products(runs: pd.DataFrame) -> "pd.Series[float]":
     return NEWTON_SCHULZ_STEPS * runs["n_layer"] * per_layer
 
 
-def describe(runs: pd.DataFrame, by_optimizer: Groups, plain: Fit, counted: Fit) -> str:
-    """The report: losses side by side, both laws, and the multiplier."""
+def compared(runs: pd.DataFrame) -> RecipeComparison:
+    """Muon against AdamW at the largest compute of the ladder, and at BEYOND times that."""
+    at = BEYOND * runs.groupby("optimizer")["flops"].max().min()
+    return llmscale.compare(runs, by="optimizer", baseline="adamw", at=at)
+
+
+def describe(runs: pd.DataFrame) -> str:
+    """The report: losses side by side, and the multiplier."""
     lines = [
         "# AdamW and Muon on one ladder",
         "",
         "    python experiments/optimizers.py",
+        "    llmscale compare results/optimizers --by optimizer",
         "",
         "Means over seeds; `own` is what Muon's own matrix products add to the FLOPs of a run.",
         "",
@@ -98,15 +100,14 @@ def describe(runs: pd.DataFrame, by_optimizer: Groups, plain: Fit, counted: Fit)
         lines.append(
             f"| {losses} | {muon['own']:.1%} | x {muon['seconds'] / adamw['seconds']:.2f} |"
         )
-    lines += ["", "Each law by itself:", ""]
-    lines += [f"- {name}: {fit.law}" for name, fit in by_optimizer.fits.items()]
-    lines += ["", *(f"{note}." for note in by_optimizer.notes)]
-    lines += ["", f"One law for both: {plain.law}.", ""]
-    for fit, counting in (
-        (plain, "of forward and backward passes"),
-        (counted, "with Muon's own matrix products"),
+    for table, counting in (
+        (runs, "of forward and backward passes"),
+        (with_own_products(runs), "with Muon's own matrix products"),
     ):
-        lines.append(f"- Counting the FLOPs {counting}, Muon is worth {worth(fit)}.")
+        found = compared(table)
+        lines += ["", f"Counting the FLOPs {counting}, with {found.level:.0%} intervals:", ""]
+        lines += [f"- {sentence}." for sentence in found.sentences]
+        lines += [f"- {name}: {text}." for name, text in found.said()]
     return "\n".join(lines) + "\n"
 
 
