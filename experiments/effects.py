@@ -35,7 +35,7 @@ BEYOND = 10
 SHAPE_OF = {
     "5x24x2x73": ("deep", "30k"),
     "8x32x2x92": ("deep", "80k"),
-    "10x40x2x104": ("deep", "160k"),
+    "10x40x2x108": ("deep", "160k"),
     "1x40x2x126": ("wide", "30k"),
     "1x72x3x193": ("wide", "80k"),
     "1x104x4x272": ("wide", "160k"),
@@ -82,13 +82,13 @@ EFFECTS = (
         "twice the learning rate",
         ("tuned", "default"),
         ("twice", "high-lr"),
-        "near the optimum the loss is flat (Li et al. 2025)",
+        "the optimum is broad (Li et al. 2025)",
     ),
     Effect(
         "tied embeddings for untied",
         ("untied", "default"),
         ("tied", "tied"),
-        "better in recurrent models of 2016 (Press & Wolf 2017); large models now leave it out",
+        "better in recurrent models (Press & Wolf 2017); LLaMA is untied (Touvron et al. 2023)",
     ),
     Effect("deep and narrow for usual", ("usual", "default"), ("deep", "deep"), SHAPE),
     Effect("one wide layer for usual", ("usual", "default"), ("wide", "wide"), SHAPE),
@@ -96,9 +96,9 @@ EFFECTS = (
 
 
 def main() -> None:
-    runs = pd.concat(
-        [sweep(LADDER, RESULTS), shaped(sweep(SHAPES, f"{RESULTS}/shapes"))], ignore_index=True
-    )
+    ladder, shapes = sweep(LADDER, "ladder"), sweep(SHAPES, "shapes")
+    runs = pd.concat([ladder, shaped(shapes)], ignore_index=True)
+    runs.to_parquet(Path(RESULTS) / "runs.parquet", compression="zstd")
     found = {effect.title: compared(runs, effect) for effect in EFFECTS}
     usual = runs[runs["recipe"] == "default"]
     counts = {"these runs": by_count(usual), "the flagship's": by_count(FLAGSHIP)}
@@ -108,8 +108,9 @@ def main() -> None:
     print(text)
 
 
-def sweep(ladder: str, out: str) -> pd.DataFrame:
-    """The table of runs of a ladder."""
+def sweep(ladder: str, name: str) -> pd.DataFrame:
+    """The table of runs of a ladder, trained into a folder of that name."""
+    out = f"{RESULTS}/{name}"
     words = ["sweep", ladder, "--out", out, "--yes"]
     subprocess.run([sys.executable, "-m", "llmscale", *words], check=True)
     return pd.read_parquet(Path(out) / "runs.parquet")
@@ -238,8 +239,8 @@ def describe_counts(counts: Mapping[str, Mapping[str, Fit]]) -> list[str]:
     lines = [
         "One law, L = E + A/N^alpha + B/D^beta, fitted to the same runs with two counts of N, "
         "gives N* ∝ C^a. Kaplan et al. (2020) left the output projection out and had a = 0.73; "
-        "with it Hoffmann et al. (2022) had 0.50, and Pearce & Song (2024) and Porian et al. (2024) show "
-        "that the count makes much of the difference in small models.",
+        "with it Hoffmann et al. (2022) had 0.50. Pearce & Song (2024) and Porian et al. (2024) "
+        "show that the count makes much of the difference in small models.",
         "",
         "| runs | a, with the output projection | a, Kaplan's count | difference |",
         "| --- | --- | --- | --- |",

@@ -1,29 +1,50 @@
-"""experiments/effects.toml and what results/effects says of it."""
+"""experiments/effects.toml pairs its runs, and results/effects says what `compare` does."""
 
+import re
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
+import llmscale
 from llmscale.measure.sweep.spec import SweepSpec, read_spec
 from llmscale.runs.shape import shape_for
 
 
-def params(spec: SweepSpec, vocab_size: int = 1024) -> list[int]:
+def params(spec: SweepSpec) -> list[int]:
     """N of each size."""
     context = spec.recipe.context
-    shapes = [shape_for(size, vocab_size=vocab_size, context=context) for size in spec.sizes]
+    shapes = [shape_for(size, vocab_size=1024, context=context) for size in spec.sizes]
     return [shape.params for shape in shapes]
 
 
 def test_deep_and_wide_models_pair_with_the_usual_ones(repository: Path) -> None:
     usual = read_spec(repository / "experiments" / "effects.toml")
     shapes = read_spec(repository / "experiments" / "effects-shapes.toml")
-    assert usual.recipe == shapes.recipe
-    assert usual.data == shapes.data
-    assert (usual.tokens, usual.seeds) == (shapes.tokens, shapes.seeds)
-    *deep, w1, w2, w3 = params(shapes)
-    for three in (deep, [w1, w2, w3]):
-        for N, other in zip(params(usual)[1:], three, strict=True):
-            assert abs(other / N - 1) < 0.003
+    for name in ("recipe", "data", "tokens", "seeds"):
+        assert getattr(usual, name) == getattr(shapes, name)
+    assert params(shapes) == pytest.approx(2 * params(usual)[1:], rel=0.003)
 
 
-def test_each_recipe_of_the_effects_changes_one_setting() -> None:
-    ...
+def test_every_recipe_of_the_effects_changes_one_setting(repository: Path) -> None:
+    spec = read_spec(repository / "experiments" / "effects.toml")
+    assert {len(changes) for changes in spec.recipes.values()} == {1}
+    assert not spec.recipe.trunk, "trunks give budgets batches and rates that a cosine cannot share"
+
+
+@pytest.mark.parametrize(
+    ("folder", "by", "recipes"),
+    [("effects", "recipe", ("default", "muon")), ("optimizers", "optimizer", ("adamw", "muon"))],
+)
+def test_what_is_said_of_muon_is_what_compare_says(
+    repository: Path, folder: str, by: str, recipes: tuple[str, str]
+) -> None:
+    runs = pd.read_parquet(repository / "results" / folder / "runs.parquet")
+    found = llmscale.compare({name: runs[runs[by] == name] for name in recipes})
+    said = (repository / "results" / folder / "README.md").read_text(encoding="utf-8")
+    numbers = re.search(r"muon needs ([\d.]+) \[([\d.]+), ([\d.]+)\] of adamw", said)
+    assert numbers is not None
+    (one,) = found.at()
+    assert [one.value, one.low, one.high] == pytest.approx(
+        [float(number) for number in numbers.groups()], rel=0.03
+    )
