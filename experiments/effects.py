@@ -4,9 +4,10 @@
 
 Sweeps experiments/effects.toml, whose recipes change one setting each, and
 experiments/effects-shapes.toml, deep and wide models of the same N; run again, it goes on where it
-was stopped. Each recipe is compared with its baseline on runs of one size, budget and seed, as
-`llmscale compare` does it: how much compute it saves at the largest compute that was measured, and
-at ten times that. The count of N (Kaplan et al. 2020) is no recipe: one law is fitted to the same
+was stopped. Each recipe is compared with its baseline on pairs of runs, as `llmscale compare` does
+it: how much compute it saves at the largest compute that was measured, and at ten times that, along
+the ladder of about 20 tokens a parameter, and at each one's best split of compute by its law in N
+and D. The count of N (Kaplan et al. 2020) is no recipe: one law is fitted to the same
 runs with either. Writes runs.parquet, effects.png and README.md into results/effects."""
 
 import subprocess
@@ -23,9 +24,11 @@ from optimizers import with_own_products
 import llmscale
 from llmscale.explain import digits
 from llmscale.explain.estimation.result import Fit, percentiles, with_coefficients
+from llmscale.explain.figures._axes import log_axis
 from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, style
 from llmscale.explain.recipes.comparison import RecipeComparison
 from llmscale.quantity import format_count
+from llmscale.runs.shape import TOKENS_PER_PARAM
 
 LADDER, SHAPES = "experiments/effects.toml", "experiments/effects-shapes.toml"
 RESULTS, FLAGSHIP = "results/effects", "results/flagship"
@@ -48,62 +51,75 @@ COUNTS = ("params", "params_non_embedding")
 @dataclass(frozen=True)
 class Effect:
     """A recipe against its baseline, each a name and the recipe in the table of runs; and what
-    others have found."""
+    others have found: in short, and with its source."""
 
     title: str
     baseline: tuple[str, str]
     recipe: tuple[str, str]
+    known: str
     published: str
     own_products: bool = False
     """Whether FLOPs of Muon's own matrix products count."""
 
 
-LIU = "2x (Liu et al. 2025); 1.4x at 0.1B parameters, 1.1x at 1.2B (Wen et al. 2025)"
-SHAPE = (
+ADAMW, MUON = ("adamw", "default"), ("muon", "muon")
+OF_MUON = "2x (Liu et al. 2025); 1.4x at 0.1B parameters, 1.1x at 1.2B (Wen et al. 2025)"
+OF_SHAPE = (
     "at one N the shape matters little (Kaplan et al. 2020, section 3.1); below 1B deep and "
     "thin is better (MobileLLM: Liu et al. 2024)"
 )
 EFFECTS = (
-    Effect("Muon for AdamW", ("adamw", "default"), ("muon", "muon"), LIU),
-    Effect("the same, its own products counted", ("adamw", "default"), ("muon", "muon"), LIU, True),
+    Effect("Muon for AdamW", ADAMW, MUON, "1.1x to 2x", OF_MUON),
+    Effect("Muon, its own products counted", ADAMW, MUON, "1.1x to 2x", OF_MUON, True),
     Effect(
         "WSD (to 0) for cosine (to a tenth)",
         ("cosine", "cosine"),
         ("wsd", "default"),
+        "1x or more",
         "as good or better (Hägele et al. 2024)",
     ),
     Effect(
         "a quarter of the learning rate",
         ("tuned", "default"),
         ("quarter", "low-lr"),
+        "down to 0.5x",
         "tuning only the rate of a common recipe saved up to 2x (Wen et al. 2025)",
     ),
     Effect(
         "twice the learning rate",
         ("tuned", "default"),
         ("twice", "high-lr"),
+        "about 1x",
         "the optimum is broad (Li et al. 2025)",
     ),
     Effect(
         "tied embeddings for untied",
         ("untied", "default"),
         ("tied", "tied"),
+        "not agreed",
         "better in recurrent models (Press & Wolf 2017); LLaMA is untied (Touvron et al. 2023)",
     ),
-    Effect("deep and narrow for usual", ("usual", "default"), ("deep", "deep"), SHAPE),
-    Effect("one wide layer for usual", ("usual", "default"), ("wide", "wide"), SHAPE),
+    Effect(
+        "deep and narrow for usual", ("usual", "default"), ("deep", "deep"), "about 1x", OF_SHAPE
+    ),
+    Effect(
+        "one wide layer for usual", ("usual", "default"), ("wide", "wide"), "about 1x", OF_SHAPE
+    ),
 )
 
 
 def main() -> None:
-    ladder, shapes = sweep(LADDER, "ladder"), sweep(SHAPES, "shapes")
-    runs = pd.concat([ladder, shaped(shapes)], ignore_index=True)
+    recipes, shapes = sweep(LADDER, "recipes"), sweep(SHAPES, "shapes")
+    runs = pd.concat([recipes, shaped(shapes)], ignore_index=True)
     runs.to_parquet(Path(RESULTS) / "runs.parquet", compression="zstd")
-    found = {effect.title: compared(runs, effect) for effect in EFFECTS}
+    runs["muon"] = (runs["optimizer"] == "muon").astype(float)
+    ladder = along_ladder(runs)
+    found = {effect.title: compared(ladder, effect, "power-floor") for effect in EFFECTS}
+    splits = {effect.title: compared(runs, effect, "chinchilla") for effect in EFFECTS}
     usual = runs[runs["recipe"] == "default"]
     counts = {"these runs": by_count(usual), "the flagship's": by_count(FLAGSHIP)}
     draw(found, Path(RESULTS) / "effects.png")
-    text = describe(runs, found, counts)
+    text = describe(runs, found, splits, counts)
     (Path(RESULTS) / "README.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -122,7 +138,13 @@ def shaped(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(recipe=recipe, size=runs["size"].map(lambda size: SHAPE_OF[size][1]))
 
 
-def compared(runs: pd.DataFrame, effect: Effect) -> RecipeComparison:
+def along_ladder(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of each size whose tokens a parameter are nearest to what is usual."""
+    off = np.log(runs["tokens"] / (TOKENS_PER_PARAM * runs["params"])).abs()
+    return runs[off <= off.groupby([runs["recipe"], runs["size"]]).transform("min")]
+
+
+def compared(runs: pd.DataFrame, effect: Effect, law: str) -> RecipeComparison:
     """An effect at the largest compute that both recipes have, and at BEYOND times that."""
     if effect.own_products:
         runs = with_own_products(runs)
@@ -130,7 +152,7 @@ def compared(runs: pd.DataFrame, effect: Effect) -> RecipeComparison:
         name: runs[runs["recipe"] == recipe] for name, recipe in (effect.baseline, effect.recipe)
     }
     today = min(table["flops"].max() for table in tables.values())
-    return llmscale.compare(tables, at=BEYOND * today)
+    return llmscale.compare(tables, law=law, at=BEYOND * today)
 
 
 def by_count(source: Any) -> dict[str, Fit]:
@@ -157,31 +179,45 @@ def exponents(fits: Mapping[str, Fit]) -> list[str]:
 
 
 def draw(found: Mapping[str, RecipeComparison], path: Path) -> None:
-    """What each effect saves, at the largest compute of the runs and at ten times that."""
+    """What each effect saves, at the largest compute of the runs and at ten times that, and beside
+    it what others have found."""
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+        figure = Figure(figsize=(5.6, 0.6 + 0.36 * len(found)), layout="constrained")
         ax = figure.subplots()
         for place, comparison in enumerate(found.values()):
             draw_savings(ax, -place, comparison)
-        ax.axvline(1, color=INK, lw=0.8)
-        ax.set_xscale("log")
-        ax.set_yticks(range(0, -len(found), -1), list(found))
-        ax.set_xlabel("compute saved: the baseline's compute over the recipe's, at one loss")
+        ends = [end for one in found.values() for end in ends_of(one)]
+        log_axis(ax.xaxis, (0.9 * min(ends), 1.1 * max(ends)))
+        ax.axvline(1, color=INK, lw=0.8, zorder=1)
+        places = range(0, -len(found), -1)
+        ax.set_yticks(places, list(found))
+        ax.set_ylim(places[-1] - 0.5, 0.5)
+        ax.grid(visible=False, axis="y")
+        ax.set_xlabel("compute saved at one loss (x)")
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        beside = ax.secondary_yaxis("right")
+        known = {effect.title: effect.known for effect in EFFECTS}
+        beside.set_yticks(places, [known[title] for title in found])
+        beside.tick_params(length=0)
+        ax.annotate("published", (1.015, 1.02), xycoords="axes fraction", color=MUTED)
         figure.savefig(path, metadata={"Software": None})
+
+
+def ends_of(comparison: RecipeComparison) -> list[float]:
+    """The ends of the intervals of what an effect saves."""
+    return [end for one in comparison.multipliers for end in one.saving_interval]
 
 
 def draw_savings(ax: Any, y: float, comparison: RecipeComparison) -> None:
     """The two multipliers of an effect on a line of its own, with their intervals."""
     looks = (
         ("o", LAW_COLOURS[0], 0.14, "at the largest compute measured"),
-        ("D", MUTED, -0.14, f"at {BEYOND} times that"),
+        ("D", LAW_COLOURS[1], -0.14, f"at {BEYOND} times that"),
     )
     for one, (marker, colour, up, label) in zip(comparison.multipliers, looks, strict=True):
-        low, high = one.saving_interval
-        ax.plot([low, high], [y + up, y + up], color=colour, lw=1.2)
+        ax.plot(one.saving_interval, [y + up, y + up], color=colour, lw=1.2)
         named = label if y == 0 else None
         ax.plot([one.saving], [y + up], marker=marker, color=colour, ms=3.6, ls="", label=named)
 
@@ -189,6 +225,7 @@ def draw_savings(ax: Any, y: float, comparison: RecipeComparison) -> None:
 def describe(
     runs: pd.DataFrame,
     found: Mapping[str, RecipeComparison],
+    splits: Mapping[str, RecipeComparison],
     counts: Mapping[str, Mapping[str, Fit]],
 ) -> str:
     """The report: what each effect saves, the sentences, the losses, and the two counts of N."""
@@ -205,21 +242,25 @@ def describe(
         f"on {runs['device'].iloc[0]}, {runs['dtype'].iloc[0]}. Recipes change one setting each, "
         "and pair by size, tokens and seed. `saved` is the baseline's compute over the recipe's at "
         f"one loss, with {first.level:.0%} intervals, at the largest compute that both have "
-        f"(about {today:.1e} FLOPs) and at {BEYOND} times that, as `llmscale compare` gives it.",
+        f"(about {today:.1e} FLOPs) and at {BEYOND} times that: what `llmscale compare` finds "
+        f"along the ladder, the runs of each size nearest to {TOKENS_PER_PARAM} tokens a "
+        "parameter. The last figure is by a law in N and D of all runs, each recipe at its best "
+        "split of the compute.",
         "",
         "![Compute saved by each effect, with intervals, here and further out](effects.png)",
         "",
-        f"| effect | saved | at {BEYOND}x | is it told from 1? | published |",
-        "| --- | --- | --- | --- | --- |",
+        f"| effect | saved | at {BEYOND}x | told from 1 | at the best split | published |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for effect in EFFECTS:
         now, further = found[effect.title].multipliers
+        split, _ = splits[effect.title].multipliers
         told = told_from_one(now.includes_one, further.includes_one)
-        cells = (effect.title, now.saving_shown, further.saving_shown, told, effect.published)
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = (effect.title, now.saving_shown, further.saving_shown, told, split.saving_shown)
+        lines.append(f"| {' | '.join(cells)} | {effect.published} |")
     lines += ["", "In sentences:", ""]
-    for comparison in dict.fromkeys(found.values()):
-        lines += [f"- {sentence}." for sentence in comparison.sentences]
+    for title, comparison in found.items():
+        lines += [f"- {title}: {sentence}." for sentence in comparison.sentences]
     lines += ["", "## How N is counted", "", *describe_counts(counts)]
     lines += ["", "## Losses", "", *losses(runs)]
     return "\n".join(lines) + "\n"
