@@ -5,14 +5,14 @@
 Sweeps experiments/effects.toml, whose recipes change one setting each, and
 experiments/effects-shapes.toml, deep and wide models of the same N; run again, it goes on where it
 was stopped. Each recipe is compared with its baseline on pairs of runs, as `llmscale compare` does
-it: how much compute it saves at the largest compute that was measured, and at ten times that, along
-the ladder of about 20 tokens a parameter, and at each one's best split of compute by its law in N
-and D. The count of N (Kaplan et al. 2020) is no recipe: one law is fitted to the same
+it: how much compute it saves at the largest compute that was measured, at a tenth and at ten times
+that, along the ladder of about 20 tokens a parameter, and at each one's best split of compute by
+its law in N and D. The count of N (Kaplan et al. 2020) is no recipe: one law is fitted to the same
 runs with either. Writes runs.parquet, effects.png and README.md into results/effects."""
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,22 @@ from llmscale.explain.estimation.result import Fit, percentiles, with_coefficien
 from llmscale.explain.figures._axes import log_axis
 from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, style
 from llmscale.explain.recipes.comparison import RecipeComparison
+from llmscale.explain.recipes.multiplier import Multiplier
 from llmscale.quantity import format_count
 from llmscale.runs.shape import TOKENS_PER_PARAM
 
 LADDER, SHAPES = "experiments/effects.toml", "experiments/effects-shapes.toml"
 RESULTS, FLAGSHIP = "results/effects", "results/flagship"
 """From the folder of the repository, as sweep.json tells the command."""
-BEYOND = 10
-"""Multipliers are also given at so many times the largest compute."""
-SHAPE_OF = {
-    "5x24x2x73": ("deep", "30k"),
-    "8x32x2x92": ("deep", "80k"),
-    "10x40x2x108": ("deep", "160k"),
-    "1x40x2x126": ("wide", "30k"),
-    "1x72x3x193": ("wide", "80k"),
-    "1x104x4x272": ("wide", "160k"),
+SCALES = (0.1, 1.0, 10.0)
+"""Where multipliers are given, as shares of the largest compute of the runs."""
+OTHER_SHAPES = {
+    "30k": ("1M", "5x24x2x73", "1x40x2x126"),
+    "80k": ("3M", "8x32x2x92", "1x72x3x193"),
+    "160k": ("3M", "10x40x2x108", "1x104x4x272"),
 }
-"""The recipe of each shape, and the size whose N it has."""
+"""The deep and the wide shape with the N of a size, and the budget at which they are trained: that
+of the ladder along which recipes are compared."""
 COUNTS = ("params", "params_non_embedding")
 """N with the output projection, and Kaplan's."""
 
@@ -86,13 +85,6 @@ EFFECTS = (
         "tuning only the rate of a common recipe saved up to 2x (Wen et al. 2025)",
     ),
     Effect(
-        "twice the learning rate",
-        ("tuned", "default"),
-        ("twice", "high-lr"),
-        "about 1x",
-        "the optimum is broad (Li et al. 2025)",
-    ),
-    Effect(
         "tied embeddings for untied",
         ("untied", "default"),
         ("tied", "tied"),
@@ -109,13 +101,19 @@ EFFECTS = (
 
 
 def main() -> None:
-    recipes, shapes = sweep(LADDER, "recipes"), sweep(SHAPES, "shapes")
-    runs = pd.concat([recipes, shaped(shapes)], ignore_index=True)
+    recipes = sweep(LADDER, "recipes")
+    for tokens, *shapes in OTHER_SHAPES.values():
+        others = sweep(SHAPES, "shapes", "--sizes", ",".join(shapes), "--tokens", tokens)
+    runs = pd.concat([recipes, shaped(others)], ignore_index=True)
     runs.to_parquet(Path(RESULTS) / "runs.parquet", compression="zstd")
     runs["muon"] = (runs["optimizer"] == "muon").astype(float)
     ladder = along_ladder(runs)
     found = {effect.title: compared(ladder, effect, "power-floor") for effect in EFFECTS}
-    splits = {effect.title: compared(runs, effect, "chinchilla") for effect in EFFECTS}
+    splits = {
+        effect.title: compared(runs, effect, "chinchilla")
+        for effect in EFFECTS
+        if effect.recipe[1] in set(recipes["recipe"])
+    }
     usual = runs[runs["recipe"] == "default"]
     counts = {"these runs": by_count(usual), "the flagship's": by_count(FLAGSHIP)}
     draw(found, Path(RESULTS) / "effects.png")
@@ -124,18 +122,21 @@ def main() -> None:
     print(text)
 
 
-def sweep(ladder: str, name: str) -> pd.DataFrame:
+def sweep(ladder: str, name: str, *more: str) -> pd.DataFrame:
     """The table of runs of a ladder, trained into a folder of that name."""
     out = f"{RESULTS}/{name}"
-    words = ["sweep", ladder, "--out", out, "--yes"]
+    words = ["sweep", ladder, *more, "--out", out, "--yes"]
     subprocess.run([sys.executable, "-m", "llmscale", *words], check=True)
     return pd.read_parquet(Path(out) / "runs.parquet")
 
 
 def shaped(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of other shapes, as recipes for the sizes whose N they have."""
-    recipe = runs["size"].map(lambda size: SHAPE_OF[size][0])
-    return runs.assign(recipe=recipe, size=runs["size"].map(lambda size: SHAPE_OF[size][1]))
+    recipe, size_of = {}, {}
+    for size, (_, *shapes) in OTHER_SHAPES.items():
+        recipe |= dict(zip(shapes, ("deep", "wide"), strict=True))
+        size_of |= dict.fromkeys(shapes, size)
+    return runs.assign(recipe=runs["size"].map(recipe), size=runs["size"].map(size_of))
 
 
 def along_ladder(runs: pd.DataFrame) -> pd.DataFrame:
@@ -145,14 +146,19 @@ def along_ladder(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(runs: pd.DataFrame, effect: Effect, law: str) -> RecipeComparison:
-    """An effect at the largest compute that both recipes have, and at BEYOND times that."""
+    """An effect at SCALES of the largest compute that both recipes have."""
     if effect.own_products:
         runs = with_own_products(runs)
     tables = {
         name: runs[runs["recipe"] == recipe] for name, recipe in (effect.baseline, effect.recipe)
     }
     today = min(table["flops"].max() for table in tables.values())
-    return llmscale.compare(tables, law=law, at=BEYOND * today)
+    return llmscale.compare(tables, law=law, at=[scale * today for scale in SCALES if scale != 1])
+
+
+def in_order(comparison: RecipeComparison) -> list[Multiplier]:
+    """Its multipliers, one of each of SCALES."""
+    return sorted(comparison.multipliers, key=lambda one: one.flops)
 
 
 def by_count(source: Any) -> dict[str, Fit]:
@@ -184,7 +190,7 @@ def draw(found: Mapping[str, RecipeComparison], path: Path) -> None:
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.6, 0.6 + 0.36 * len(found)), layout="constrained")
+        figure = Figure(figsize=(5.6, 0.7 + 0.42 * len(found)), layout="constrained")
         ax = figure.subplots()
         for place, comparison in enumerate(found.values()):
             draw_savings(ax, -place, comparison)
@@ -196,7 +202,7 @@ def draw(found: Mapping[str, RecipeComparison], path: Path) -> None:
         ax.set_ylim(places[-1] - 0.5, 0.5)
         ax.grid(visible=False, axis="y")
         ax.set_xlabel("compute saved at one loss (x)")
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
         beside = ax.secondary_yaxis("right")
         known = {effect.title: effect.known for effect in EFFECTS}
         beside.set_yticks(places, [known[title] for title in found])
@@ -211,15 +217,16 @@ def ends_of(comparison: RecipeComparison) -> list[float]:
 
 
 def draw_savings(ax: Any, y: float, comparison: RecipeComparison) -> None:
-    """The two multipliers of an effect on a line of its own, with their intervals."""
+    """The multipliers of an effect, one below the other, with their intervals."""
     looks = (
-        ("o", LAW_COLOURS[0], 0.14, "at the largest compute measured"),
-        ("D", LAW_COLOURS[1], -0.14, f"at {BEYOND} times that"),
+        ("s", LAW_COLOURS[2], 0.24, "a tenth of the largest compute"),
+        ("o", LAW_COLOURS[0], 0.0, "the largest"),
+        ("D", LAW_COLOURS[1], -0.24, "ten times that"),
     )
-    for one, (marker, colour, up, label) in zip(comparison.multipliers, looks, strict=True):
+    for one, (marker, colour, up, label) in zip(in_order(comparison), looks, strict=True):
         ax.plot(one.saving_interval, [y + up, y + up], color=colour, lw=1.2)
         named = label if y == 0 else None
-        ax.plot([one.saving], [y + up], marker=marker, color=colour, ms=3.6, ls="", label=named)
+        ax.plot([one.saving], [y + up], marker=marker, color=colour, ms=3.4, ls="", label=named)
 
 
 def describe(
@@ -241,38 +248,38 @@ def describe(
         f"to {format_count(runs['tokens'].max())} tokens of the standard library's source files, "
         f"on {runs['device'].iloc[0]}, {runs['dtype'].iloc[0]}. Recipes change one setting each, "
         "and pair by size, tokens and seed. `saved` is the baseline's compute over the recipe's at "
-        f"one loss, with {first.level:.0%} intervals, at the largest compute that both have "
-        f"(about {today:.1e} FLOPs) and at {BEYOND} times that: what `llmscale compare` finds "
-        f"along the ladder, the runs of each size nearest to {TOKENS_PER_PARAM} tokens a "
-        "parameter. The last figure is by a law in N and D of all runs, each recipe at its best "
-        "split of the compute.",
+        f"one loss, with {first.level:.0%} intervals, at the largest compute that both have (1x, "
+        f"about {today:.1e} FLOPs), at a tenth and at ten times that: what `llmscale compare` "
+        f"finds along the ladder, the runs of each size nearest to {TOKENS_PER_PARAM} tokens a "
+        "parameter. `1x, best split` is by laws in N and D of all runs, each recipe at its best "
+        "split of the compute, which may be far from the runs: a learning rate that is too low "
+        "asks for smaller models and more tokens than were measured.",
         "",
         "![Compute saved by each effect, with intervals, here and further out](effects.png)",
         "",
-        f"| effect | saved | at {BEYOND}x | told from 1 | at the best split | published |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| effect | saved at 0.1x | at 1x | at 10x | told from 1 | 1x, best split | published |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for effect in EFFECTS:
-        now, further = found[effect.title].multipliers
-        split, _ = splits[effect.title].multipliers
-        told = told_from_one(now.includes_one, further.includes_one)
-        cells = (effect.title, now.saving_shown, further.saving_shown, told, split.saving_shown)
+        ladder = in_order(found[effect.title])
+        split = "-"
+        if effect.title in splits:
+            split = in_order(splits[effect.title])[1].saving_shown
+        cells = (effect.title, *(one.saving_shown for one in ladder), told_from_one(ladder), split)
         lines.append(f"| {' | '.join(cells)} | {effect.published} |")
     lines += ["", "In sentences:", ""]
     for title, comparison in found.items():
-        lines += [f"- {title}: {sentence}." for sentence in comparison.sentences]
+        (sentence,), (crossing,) = comparison.sentences, comparison.crossings
+        lines.append(f"- {title}: {sentence}. {crossing.shown.capitalize()}.")
     lines += ["", "## How N is counted", "", *describe_counts(counts)]
     lines += ["", "## Losses", "", *losses(runs)]
     return "\n".join(lines) + "\n"
 
 
-def told_from_one(now: bool, further: bool) -> str:
-    """Whether intervals leave 1 out, given which of them include it."""
-    if now and further:
-        return "no"
-    if now:
-        return f"only at {BEYOND}x"
-    return "at this scale" if further else "yes"
+def told_from_one(multipliers: Sequence[Multiplier]) -> str:
+    """At which of SCALES the interval leaves 1 out."""
+    pairs = zip(SCALES, multipliers, strict=True)
+    return ", ".join(f"{scale:g}x" for scale, one in pairs if not one.includes_one) or "nowhere"
 
 
 def describe_counts(counts: Mapping[str, Mapping[str, Fit]]) -> list[str]:
