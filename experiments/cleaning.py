@@ -5,8 +5,7 @@
 Sweeps experiments/cleaning.toml as it is and with CLEAN, all else equal, the tokenizer too; run
 again, it goes on where it was stopped. Both are compared on good text that neither has seen
 (experiments/own/dirty_text.py:held_out), not on their own validation text, in which the dirty ones
-have dirt. Both laws are L = E + A/(k C)^alpha with E, A and alpha shared and k = 1 for the dirty
-text: to reach any loss, cleaned text needs 1/k of the compute. The interval of k is by bootstrap.
+have dirt. How much compute cleaned text saves is what `llmscale compare` says of the two ladders.
 Writes runs.parquet, report.json (what cleaning removed) and README.md into results/cleaning."""
 
 import json
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from multiplier import multiplied, side_by_side, worth
+from multiplier import side_by_side, worth
 
 import llmscale
-from llmscale.explain.fit import Fit
+from llmscale.explain.recipes.multiplier import Multiplier
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.measure.text.prepare import prepare
 
@@ -44,8 +43,7 @@ def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
     report = report_of(Path(ladder))
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     measured = runs.assign(loss=runs["loss_held_out"], loss_stderr=runs["loss_stderr_held_out"])
-    fit = multiplied(measured, measured["text"] == "cleaned")
-    text = describe(measured, fit, report)
+    text = describe(measured, worth(measured, "text", "dirty"), report)
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -71,7 +69,7 @@ def report_of(ladder: Path) -> dict[str, Any]:
     return found
 
 
-def describe(runs: pd.DataFrame, fit: Fit, report: dict[str, Any]) -> str:
+def describe(runs: pd.DataFrame, saved: Multiplier, report: dict[str, Any]) -> str:
     """The report: losses side by side, the multiplier, and what cleaning removed."""
     lines = [
         "# A dirty text, and the same text cleaned",
@@ -88,10 +86,8 @@ def describe(runs: pd.DataFrame, fit: Fit, report: dict[str, Any]) -> str:
         lines.append(f"| {side_by_side(pair, 'text', 'dirty', 'cleaned')} |")
     lines += [
         "",
-        f"One law for both: {fit.law}.",
-        "",
-        f"Cleaned text is worth {worth(fit)}: trained on the dirty text, a model needs so much "
-        "more to reach the same loss.",
+        f"By `llmscale compare`, {saved.sentence} ({saved.level:.0%} interval): cleaning saves "
+        f"{saved.saving_shown}.",
         "",
         "| step | documents dropped | bytes dropped | documents changed |",
         "| --- | --- | --- | --- |",

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from multiplier import multiplied, side_by_side, worth
+from multiplier import side_by_side, worth
 
-from llmscale.explain.fit import Fit
+from llmscale.explain.recipes.multiplier import Multiplier
 
 OUT, TEACHER = "results/distillation", "results/teacher"
 """From the folder of the repository, as sweep.json tells the command."""
@@ -26,10 +26,10 @@ def main() -> None:
     sweep("--sizes", "160k", "--tokens", "2M", "--data", "stdlib", *SHARED, "--out", TEACHER)
     sweep(LADDER, "--keep", "none", "--out", OUT)
     runs = pd.read_parquet(f"{OUT}/runs.parquet")
-    taught = runs["recipe"] == "distilled"
     whole = runs.assign(flops=runs["flops"] + runs["teacher_flops"].fillna(0))
     teacher = pd.read_parquet(f"{TEACHER}/runs.parquet").iloc[0]
-    text = describe(runs, teacher, multiplied(runs, taught), multiplied(whole, taught))
+    saved = [worth(table, "recipe", "default") for table in (runs, whole)]
+    text = describe(runs, teacher, *saved)
     (Path(OUT) / "README.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -38,7 +38,9 @@ def sweep(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "llmscale", "sweep", *words, "--yes"], check=True)
 
 
-def describe(runs: pd.DataFrame, teacher: "pd.Series", students: Fit, whole: Fit) -> str:
+def describe(
+    runs: pd.DataFrame, teacher: "pd.Series", students: Multiplier, whole: Multiplier
+) -> str:
     """The report: losses side by side, and the multiplier."""
     lines = [
         "# Small models by themselves, and taught",
@@ -56,10 +58,11 @@ def describe(runs: pd.DataFrame, teacher: "pd.Series", students: Fit, whole: Fit
         lines.append(f"| {losses} | {pair['teacher_flops'].mean():.2e} |")
     lines += [
         "",
-        f"One law for both: {students.law}.",
+        f"By `llmscale compare`, with {students.level:.0%} intervals:",
         "",
-        f"- If the teacher is there anyway, teaching is worth {worth(students)}.",
-        f"- With the teacher's forward passes counted, but not its training, {worth(whole)}.",
+        f"- If the teacher is there anyway, {students.sentence}: {students.saving_shown}.",
+        f"- With the teacher's forward passes counted, but not its training, {whole.sentence}: "
+        f"{whole.saving_shown}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.commands._reference import reference
 from llmscale.errors import InputError
+from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.executors._ray_cluster import Options as RayOptions
@@ -44,6 +45,7 @@ KINDS: tuple[Any, ...] = (
     MixtureSpec,
     PlotSpec,
     PredictSpec,
+    CompareSpec,
     Sampling,
 )
 NUMBERS = [(kind, one) for kind in (*KINDS, Shape) for one in settings_of(kind) if one.within]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
+from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.hardware import Hardware
@@ -58,6 +59,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `mixture` only", MixtureSpec),
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
+    ("Of `compare`, which takes the first of these, too", CompareSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`

@@ -52,6 +52,8 @@ def _show(found: "RecipeComparison") -> None:
         _show_scale(found, flops)
     for name, text in found.said():
         output.results.say(f"{name}:", "", text)
+    if found.path:
+        output.results.say("figure:", "", str(found.path))
 
 
 def _show_scale(found: "RecipeComparison", flops: float) -> None:

@@ -1,7 +1,8 @@
 """The catalogue of notes: every warning that a result can carry, once, with what to do about it.
 
 One file for each thing that can go on: `reading` a table, `fitting` a law, `predicting` beyond the
-runs, `comparing` recipes, `measuring` runs. To add a note, add an entry there and raise it with `ENTRY.note("...")`."""
+runs, `comparing` recipes, `measuring` runs. To add a note, add an entry there and raise it with
+`ENTRY.note("...")`."""
 
 import difflib
 from collections.abc import Iterable

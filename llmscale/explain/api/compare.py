@@ -75,7 +75,14 @@ def compare(
         allowed = spec.undecided == "pass"
         gates = tuple(Gate(one, spec.fail_below, allowed) for one in found.at(judged))
         found = replace(found, gates=gates)
-    return found
+    return found if path is None else replace(found, path=_drawn(found, path, spec.title))
+
+
+def _drawn(found: RecipeComparison, path: Path, title: str | None) -> Path:
+    from llmscale.explain.recipes.figure import draw
+
+    draw(found, title=title).save(path)
+    return path
 
 
 def _place(spec: CompareSpec) -> Path | None:

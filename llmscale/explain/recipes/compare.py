@@ -24,14 +24,13 @@ from llmscale.explain.recipes.frontiers import (
 from llmscale.explain.recipes.joined import LADDER, Joined, join
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier
 from llmscale.explain.recipes.posterior import LawDraws, Posterior
+from llmscale.explain.recipes.power import advice
 from llmscale.explain.table import RunTable
 from llmscale.notes.comparing import COMPARISON_NOT_SETTLED, MULTIPLIER_FAR
 
 REACH = 100.0
 """Crossings are looked for up to so many times beyond the runs."""
 _BUDGETS = 240
-_MOST_TIMES = 30
-"""More repeats than this are no advice."""
 
 
 def compare_recipes(
@@ -60,6 +59,10 @@ def compare_recipes(
         multiplier for flops in scales for multiplier in _at(joined, frontiers, flops, level)
     )
     others = range(1, len(joined.names))
+    noise, paired = float(np.median(draws.noise_B)), 0.0
+    if joined.pairing.points:
+        paired = float(np.median(shared_noise(draws)))
+    pair_noise = noise * math.sqrt(2.0 * (1.0 - paired))
     return RecipeComparison(
         joined=joined,
         frontiers=frontiers,
@@ -70,10 +73,11 @@ def compare_recipes(
         multipliers=multipliers,
         crossings=tuple(_crossing(joined, frontiers, other, level) for other in others),
         shared=draws.shared,
-        noise=float(np.median(draws.noise_B)),
-        paired_share=float(np.median(shared_noise(draws))) if joined.pairing.points else 0.0,
+        noise=noise,
+        paired_share=paired,
         advice=tuple(
-            _advice(joined, frontiers, draws, one, level) for one in multipliers[: len(others)]
+            advice(frontiers, other, *_ends(multipliers, joined.names[other]), pair_noise)
+            for other in others
         ),
         notes=(*notes, *more, *notes_of(joined, by), *_of_draws(draws, scales, today)),
     )
@@ -95,6 +99,12 @@ def _at(joined: Joined, frontiers: Frontiers, flops: float, level: float) -> Ite
         low, value, high = _quantiles(drawn, tails)
         ends = (math.exp(value), math.exp(low), math.exp(high))
         yield Multiplier(name, joined.names[0], flops, *ends, level, beyond, best[place])
+
+
+def _ends(multipliers: Sequence[Multiplier], name: str) -> tuple[Multiplier, Multiplier]:
+    """A recipe's multipliers at today's scale and at the largest."""
+    own = [one for one in multipliers if one.recipe == name]
+    return own[0], max(own, key=lambda one: one.flops)
 
 
 def _chances(frontiers: Frontiers, flops: float) -> list[float]:
@@ -128,27 +138,6 @@ def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) ->
         0.5 + 0.5 * level,
         *ends,
     )
-
-
-def _advice(
-    joined: Joined, frontiers: Frontiers, draws: LawDraws, one: Multiplier, level: float
-) -> str:
-    """What these runs could tell of a recipe at today's scale, and what would tell more."""
-    if math.isinf(one.high):
-        return f"the interval of {one.recipe} has no end: measure more sizes"
-    below, above = math.log(one.value / one.low), math.log(one.high / one.value)
-    told = (
-        f"these runs tell multipliers of {one.recipe} below {math.exp(-above):.2g} or above "
-        f"{math.exp(below):.2g} from 1"
-    )
-    if not one.includes_one:
-        return told
-    off = abs(math.log(one.value))
-    half = above if one.value < 1 else below
-    times = (half / off) ** 2 if off > 0 else math.inf
-    if times > _MOST_TIMES:
-        return f"{told}: {one.recipe} and {one.baseline} are alike to within that"
-    return f"{told}; about {math.ceil(times)} times as many runs would tell {one.value:.3g} from 1"
 
 
 def _of_draws(draws: LawDraws, scales: Sequence[float], today: float) -> Iterator[Note]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from llmscale.errors import Note, both, counted, first_lines
@@ -42,6 +43,8 @@ class RecipeComparison:
     advice: tuple[str, ...]
     notes: tuple[Note, ...] = ()
     gates: tuple[Gate, ...] = ()
+    path: Path | None = None
+    """The figure that was drawn."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,6 +155,7 @@ class RecipeComparison:
             },
             "gates": [gate.to_json() for gate in self.gates],
             "passed": self.passed,
+            "figure": self.path and str(self.path),
             "said": [*self.sentences, *self.advice],
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }

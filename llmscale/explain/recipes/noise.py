@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from llmscale.explain.laws import Array
 
 Index = NDArray[np.int_]
-POINT, RECIPE, SEED = "point", "recipe", "seed"
-"""What runs of a point may share, next to what is each run's own."""
+POINT, RECIPE, SEED, OWN = "point", "recipe", "seed", "own"
+"""What runs of a point may share, and what is each run's own."""
+_LEAST_OWN = 1e-6
+"""A covariance of runs that have all in common cannot be inverted."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Blocks:
 
         `shares_WS` are the shares of the variance; what they leave is each run's own."""
         walkers, _, columns = values_WRP.shape
-        own_W = 1.0 - shares_WS.sum(axis=1)
+        own_W = np.maximum(1.0 - shares_WS.sum(axis=1), _LEAST_OWN)
         parts, log_det = [], np.zeros(walkers)
         for block in self.blocks:
             points, size = block.rows_BM.shape

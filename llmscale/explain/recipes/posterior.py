@@ -7,18 +7,21 @@ of the other is known; exponents, floors and what runs share of their noise are 
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import gammaln
 
 from llmscale.explain.laws import Array
-from llmscale.explain.recipes.noise import Blocks, Index
+from llmscale.explain.recipes.noise import OWN, Blocks, Index
 from llmscale.explain.recipes.prior import PRIOR, RecipePrior
 from llmscale.explain.recipes.sampler import sample
 
-_WALKERS_PER_COORDINATE, _LEAST_WALKERS = 8, 48
-_BURN_IN, _STEPS, _THIN = 500, 1200, 12
+_WALKERS_PER_COORDINATE, _LEAST_WALKERS = 8, 96
+_BURN_IN, _BURN_IN_PER_COORDINATE = 200, 20
+_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 30, 8
+"""Ends of intervals then move by 2% to 4% of the width from one seed to another."""
 _STARTS = 4000
 _ROUNDING = 1e-6
 """Of ln L: losses are not known better."""
+_LEAST_RIDGE = 1e-12
+"""For a term that vanishes at all runs, of which nothing tells the amplitude."""
 
 
 @dataclass(frozen=True)
@@ -68,85 +71,83 @@ class LawDraws:
 
 
 class Posterior:
-    """Of theta: ln of the exponents of the first recipe and how far the others' are from them, the
-    first floor and how far the others' are, and the shares of the noise."""
+    """Of theta: for each exponent ln of its mean over recipes, a switch and contrasts (see
+    `Sharing`), as many for the floor, and the shares of the noise in logits."""
 
     def __init__(self, runs: RecipeRuns, prior: RecipePrior = PRIOR) -> None:
         self.runs, self.prior = runs, prior
         self.lowest = runs.lowest
         self.scale = float(self.lowest.min())
-        exponents = runs.recipes * runs.terms
-        floors = 0 if runs.floor is not None else runs.recipes
-        self.places = np.split(
-            np.arange(exponents + floors + len(runs.blocks.shares)),
-            [exponents, exponents + floors],
-        )
+        self.sharings = [prior.exponents] * runs.terms
+        if runs.floor is None:
+            self.sharings.append(prior.floors)
+        each, noise = 1 + runs.recipes, len(runs.blocks.shares)
+        self.size = each * len(self.sharings) + noise
+        ends = each * np.arange(1, len(self.sharings) + 1)
+        *self.places, self.noise_place = np.split(np.arange(self.size), ends)
         usual, spread = (prior.exponent_of_compute, prior.exponent)[runs.terms - 1]
         self.usual, self.spread = np.log(usual), spread
         columns = runs.recipes * runs.terms
-        self.own_RP = np.zeros((len(runs.loss_R), columns))
-        for recipe in range(runs.recipes):
-            for term in range(runs.terms):
-                self.own_RP[:, recipe * runs.terms + term] = runs.recipe_R == recipe
+        column_of_R = runs.recipe_R[:, None] * runs.terms
+        self.own_RP = (np.arange(columns) // runs.terms * runs.terms == column_of_R).astype(float)
+        self.of_shares = np.array([prior.of_shares[name] for name in (*runs.blocks.shares, OWN)])
         self.degrees = len(runs.loss_R) - columns + 1.0
 
     def coefficients(self, theta_WK: Array) -> tuple[Array, Array, Array]:
         """ln of the exponents (W, R, T), the floors (W, R) and the shares of noise (W, S)."""
         runs, walkers = self.runs, len(theta_WK)
-        exponents, floors, shares = (theta_WK[:, place] for place in self.places)
-        log_exponent = exponents.reshape(walkers, runs.recipes, runs.terms).copy()
-        log_exponent[:, 1:] += log_exponent[:, :1]
+        off_mean = [
+            sharing.off_mean(theta_WK[:, place[1]], theta_WK[:, place[2:]])
+            for sharing, place in zip(self.sharings, self.places, strict=True)
+        ]
+        log_exponent = np.stack(
+            [theta_WK[:, [self.places[term][0]]] + off_mean[term] for term in range(runs.terms)],
+            axis=2,
+        )
         if runs.floor is not None:
             E = np.full((walkers, runs.recipes), runs.floor)
         else:
-            first = self.lowest[0] - np.exp(floors[:, :1])
-            E = np.concatenate([first, first + floors[:, 1:] * self.scale], axis=1)
-        common = np.exp(shares - np.logaddexp(0.0, _log_sum(shares))[:, None])
+            below = np.exp(theta_WK[:, [self.places[-1][0]]])
+            E = self.scale * (1.0 - below + off_mean[-1])
+        logits = theta_WK[:, self.noise_place]
+        common = np.exp(logits - np.logaddexp(0.0, _log_sum(logits))[:, None])
         return log_exponent, E, common
 
     def density(self, theta_WK: Array) -> Array:
         """ln of the posterior density of every row of theta; -inf out of bounds."""
         with np.errstate(all="ignore"):
-            value = self._log_prior(theta_WK)
-            inside = np.isfinite(value)
-            value = np.where(inside, value, -np.inf)
-            if inside.any():
-                fitted = self._fitted(theta_WK[inside])
-                value[inside] += np.where(fitted.good, fitted.log_likelihood, -np.inf)
+            law = self.coefficients(theta_WK)
+            value = self._log_prior(theta_WK, law)
+            fitted = self._fitted(law)
+            value = np.where(fitted.good, value + fitted.log_likelihood, -np.inf)
         return np.where(np.isfinite(value), value, -np.inf)
 
     def shared(self, theta_WK: Array) -> dict[str, float]:
         """The chance that recipes share each exponent, and the floor."""
-        log_exponent, E, _ = self.coefficients(theta_WK)
-        found = {}
-        for term in range(self.runs.terms):
-            name = ("alpha", "beta")[term]
-            _, chance = self.prior.exponents_shared.density(log_exponent[:, :, term])
-            found[name] = float(chance.mean())
-        if self.runs.floor is None:
-            _, chance = self.prior.floors_shared.density(E / self.scale)
-            found["E"] = float(chance.mean())
-        return found
+        names = (*("alpha", "beta")[: self.runs.terms], "E")
+        return {
+            name: float((theta_WK[:, place[1]] < sharing.below).mean())
+            for name, sharing, place in zip(names, self.sharings, self.places, strict=False)
+        }
 
-    def _log_prior(self, theta_WK: Array) -> Array:
-        log_exponent, E, common = self.coefficients(theta_WK)
-        mean = log_exponent.mean(axis=1)
-        value = -0.5 * (((mean - self.usual) / self.spread) ** 2).sum(axis=1)
-        for term in range(self.runs.terms):
-            value += self.prior.exponents_shared.density(log_exponent[:, :, term])[0]
+    def _log_prior(self, theta_WK: Array, law: tuple[Array, Array, Array]) -> Array:
+        _, E, common = law
+        own = np.log1p(-common.sum(axis=1))
+        value = np.log(common) @ self.of_shares[:-1] + self.of_shares[-1] * own
+        for sharing, place in zip(self.sharings, self.places, strict=True):
+            value += sharing.density(theta_WK[:, place[1]], theta_WK[:, place[2:]])
+        for place in self.places[: self.runs.terms]:
+            value -= 0.5 * ((theta_WK[:, place[0]] - self.usual) / self.spread) ** 2
         if self.runs.floor is None:
+            value += theta_WK[:, self.places[-1][0]]  # the floor is uniform, not ln of the rest
             inside = ((E > 0) & (self.lowest > E)).all(axis=1)
-            value += self.prior.floors_shared.density(E / self.scale)[0]
-            value += theta_WK[:, self.places[1][0]]  # the floor is uniform, not ln of the rest
             value = np.where(inside, value, -np.inf)
-        own = 1.0 - common.sum(axis=1)
-        return np.asarray(
-            value + self.prior.common_noise * np.log(common).sum(axis=1) + np.log(own)
-        )
+        return np.asarray(value)
 
-    def _fitted(self, theta_WK: Array) -> "_Fitted":
-        """The amplitudes at every row of theta, by generalised least squares of L/L_run."""
-        log_exponent, E, common = self.coefficients(theta_WK)
+    def _fitted(self, law: tuple[Array, Array, Array]) -> "_Fitted":
+        """The amplitudes that go with exponents, floors and shares of the noise, by generalised
+        least squares of L/L_run."""
+        log_exponent, E, common = law
         runs = self.runs
         loss = runs.loss_R
         target = (loss - E[:, runs.recipe_R]) / loss
@@ -157,7 +158,7 @@ class Posterior:
         gram = np.swapaxes(white, 1, 2) @ white
         precision, moment = gram[:, :-1, :-1], gram[:, :-1, -1:]
         # A little of a ridge keeps two terms apart that the runs do not tell apart.
-        ridge = 1e-10 * np.einsum("wpp->wp", precision)
+        ridge = 1e-10 * np.einsum("wpp->wp", precision) + _LEAST_RIDGE
         precision = precision + ridge[:, :, None] * np.eye(precision.shape[1])
         amplitude = np.linalg.solve(precision, moment)[:, :, 0]
         left = np.maximum(gram[:, -1, -1] - (moment[:, :, 0] * amplitude).sum(axis=1), 0.0)
@@ -171,17 +172,24 @@ class Posterior:
         rng = np.random.default_rng(seed)
         start = self._starts(rng)
         with np.errstate(all="ignore"):
-            sampled = sample(self.density, start, rng, burn_in=_BURN_IN, steps=_STEPS, thin=_THIN)
+            sampled = sample(
+                self.density,
+                start,
+                rng,
+                burn_in=_BURN_IN + _BURN_IN_PER_COORDINATE * self.size,
+                steps=_STEPS + _STEPS_PER_COORDINATE * self.size,
+                thin=_THIN,
+            )
             theta = sampled.draws
-            fitted = self._fitted(theta)
+            log_exponent, E, common = law = self.coefficients(theta)
+            fitted = self._fitted(law)
         variance = fitted.left / rng.chisquare(self.degrees, len(theta))
-        root = np.linalg.cholesky(np.linalg.inv(fitted.precision))
-        normal = rng.standard_normal(fitted.amplitude.shape)
-        moved = (root @ normal[:, :, None])[:, :, 0] * np.sqrt(variance)[:, None]
-        amplitude = fitted.amplitude + moved
+        root = np.linalg.cholesky(fitted.precision)
+        normal = rng.standard_normal((*fitted.amplitude.shape, 1))
+        moved = np.linalg.solve(np.swapaxes(root, 1, 2), normal)[:, :, 0]
+        amplitude = fitted.amplitude + np.sqrt(variance)[:, None] * moved
         # An amplitude below zero is no law: those few draws keep their mean.
         amplitude = np.where((amplitude > 0).all(axis=1)[:, None], amplitude, fitted.amplitude)
-        log_exponent, E, common = self.coefficients(theta)
         shape = (len(theta), self.runs.recipes, self.runs.terms)
         return LawDraws(
             self.runs,
@@ -195,22 +203,14 @@ class Posterior:
         )
 
     def _starts(self, rng: np.random.Generator) -> Array:
-        """Walkers where the posterior is high: the best of draws from the prior, moved a little."""
-        runs, size = self.runs, int(self.places[2][-1] + 1 if len(self.places[2]) else 0)
-        size = sum(map(len, self.places))
-        walkers = max(_LEAST_WALKERS, _WALKERS_PER_COORDINATE * size)
-        theta = np.zeros((_STARTS, size))
-        exponents, floors, shares = self.places
-        theta[:, exponents[: runs.terms]] = self.usual + self.spread * rng.standard_normal(
-            (_STARTS, runs.terms)
-        )
-        apart = rng.standard_normal((_STARTS, len(exponents) - runs.terms))
-        theta[:, exponents[runs.terms :]] = 0.05 * apart * rng.random((_STARTS, 1))
-        if len(floors):
-            theta[:, floors[0]] = np.log(self.lowest[0] * rng.uniform(0.02, 0.98, _STARTS))
-            few = 0.01 * rng.standard_normal((_STARTS, len(floors) - 1))
-            theta[:, floors[1:]] = few * rng.random((_STARTS, 1))
-        theta[:, shares] = -1.0 + rng.standard_normal((_STARTS, len(shares)))
+        """Walkers at the best of many draws from the prior."""
+        walkers = max(_LEAST_WALKERS, _WALKERS_PER_COORDINATE * self.size)
+        theta = rng.standard_normal((_STARTS, self.size))
+        for place in self.places[: self.runs.terms]:
+            theta[:, place[0]] = self.usual + self.spread * theta[:, place[0]]
+        if self.runs.floor is None:
+            theta[:, self.places[-1][0]] = np.log(rng.uniform(0.02, 0.98, _STARTS))
+        theta[:, self.noise_place] -= 1.0
         value = self.density(theta)
         return theta[np.argsort(-value, kind="stable")[: walkers + walkers % 2]]
 

@@ -1,8 +1,8 @@
 """Draws from a posterior by an ensemble of walkers that move along the differences of others.
 
 Differential evolution (ter Braak 2006), by halves so that the chain is exact (as Foreman-Mackey et
-al. 2013 do), with moves in some of the coordinates only (Vrugt et al. 2009): nothing is to be tuned,
-and the coordinates may be as correlated as they like. One seed, one result."""
+al. 2013 do), with moves in some of the coordinates only (Vrugt et al. 2009): nothing is to be
+tuned, and the coordinates may be as correlated as they like. One seed, one result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SOME = 0.35
 _LEAP = 0.1
 """The share of moves by a whole difference, which lead from one mode to another."""
 _JITTER = 1e-4
-_GATHER, _LOST = 50, 6.0
+_GATHER, _LOST = 40, 3.0
 """So often in the burn-in walkers that are further below the median than those above it are, by so
 many nats more, go to where others are."""
 

@@ -1,0 +1,289 @@
+"""Compute multipliers of simulated recipes, whose truth is known, and recipes that do not
+compare."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import llmscale
+from llmscale import InputError, RecipeComparison
+
+TOP = 1e20
+SIZES = np.geomspace(1e7, 3e8, 6)
+
+
+def ladder(
+    k: float = 1.0,
+    *,
+    exponent: float = 0.15,
+    noise: float = 0.002,
+    common: float = 0.0,
+    seeds: int = 2,
+    seed: int = 0,
+    sizes: Any = SIZES,
+    floor: float = 1.6,
+    **columns: Any,
+) -> pd.DataFrame:
+    """Runs with 20 tokens a parameter of a recipe that takes k times the compute at TOP; tables of
+    one `seed` have a share of the noise in `common`."""
+    N = np.repeat(sizes, seeds)
+    C = 120.0 * N**2
+    at_top = 0.8 * (TOP / C.max()) ** -0.15
+    loss = floor + at_top * (C / (k * C.max())) ** -exponent
+    one, own = np.random.default_rng(seed), np.random.default_rng([seed, round(1000 * k)])
+    shared = math.sqrt(common) * one.standard_normal(len(N))
+    loss = loss * np.exp(noise * (shared + math.sqrt(1 - common) * own.standard_normal(len(N))))
+    runs = {"params": N, "tokens": 20.0 * N, "flops": C, "loss": loss}
+    return pd.DataFrame({**runs, "seed": np.arange(len(N)) % seeds, **columns})
+
+
+def grid(k: float = 1.0, *, noise: float = 0.002, seed: int = 0) -> pd.DataFrame:
+    """Runs of several tokens at each size; both terms of the law fall as if compute were C/k."""
+    N, D = (axis.ravel() for axis in np.meshgrid(SIZES, np.geomspace(2e8, 6e9, 4)))
+    loss = 1.7 + 400.0 * (N / math.sqrt(k)) ** -0.34 + 1800.0 * (D / math.sqrt(k)) ** -0.34
+    noisy = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
+    return pd.DataFrame({"params": N, "tokens": D, "loss": noisy})
+
+
+@cache
+def known() -> RecipeComparison:
+    """adamw, and muon that needs 0.7 of its compute at all scales; pairs share most noise."""
+    tables = {"adamw": ladder(common=0.9), "muon": ladder(0.7, common=0.9)}
+    return llmscale.compare(tables, at=[1e22, 1e23], fail_below=1.0)
+
+
+def test_the_multiplier_of_a_simulated_recipe_is_in_its_interval() -> None:
+    for one in known().multipliers:
+        assert one.low < 0.7 < one.high
+        assert 1 / one.saving == pytest.approx(one.value)
+    today, far = known().at()[0], known().at(1e23)[0]
+    assert today.high / today.low < 1.1
+    assert math.log(far.high / far.low) > 2 * math.log(today.high / today.low)
+    assert "muon needs 0.7" in known().sentences[0]
+    assert known().today == pytest.approx(120 * SIZES[-1] ** 2)
+
+
+def test_with_the_multiplier_of_its_compute_a_recipe_reaches_the_loss_of_the_baseline() -> None:
+    log_C = np.log([known().today, 1e23])
+    frontiers = known().frontiers
+    log_k = frontiers.log_multiplier(1, 0, log_C)
+    for place in range(2):
+        baseline = frontiers.loss(log_C)[:, 0, place]
+        for draw in (0, 100, 1000):
+            needed = frontiers.loss(log_C[[place]] + log_k[draw, place])[draw, 1, 0]
+            assert needed == pytest.approx(baseline[draw], rel=1e-9)
+
+
+def test_the_other_way_round_the_multiplier_is_the_saving() -> None:
+    tables = {"muon": ladder(0.7, common=0.9), "adamw": ladder(common=0.9)}
+    turned = llmscale.compare(tables).at()[0]
+    straight = known().at()[0]
+    assert turned.value == pytest.approx(straight.saving, rel=0.01)
+    assert turned.low == pytest.approx(straight.saving_interval[0], rel=0.02)
+
+
+def test_a_multiplier_that_changes_with_scale_is_followed_and_the_crossing_found() -> None:
+    tables = {"a": ladder(noise=0.0005), "b": ladder(0.9, exponent=0.12, noise=0.0005, seed=1)}
+    found = llmscale.compare(tables, at=1e21)
+    for one in found.multipliers:
+        truth = math.log(0.9) + math.log(one.flops / found.today) * (0.15 / 0.12 - 1)
+        assert one.low < math.exp(truth) < one.high
+    crossing = found.crossings[0]
+    truth = found.today * 0.9 ** (1 / (1 - 0.15 / 0.12))
+    assert crossing.low < truth < crossing.high
+    assert crossing.shown.startswith("the laws cross at")
+    assert found.shared["alpha"] < 0.2
+
+
+def test_pairs_of_one_seed_narrow_the_interval() -> None:
+    unpaired = ladder(0.7, common=0.9)
+    unpaired["seed"] += 10
+    unpaired["tokens"] *= 1.02
+    unpaired["flops"] *= 1.02
+    apart = llmscale.compare({"adamw": ladder(common=0.9), "muon": unpaired})
+    assert "runs-unpaired" in {note.code for note in apart.notes}
+    assert known().pairing.startswith("12 pairs of one size, tokens and seed share")
+    widths = [math.log(one.at()[0].high / one.at()[0].low) for one in (known(), apart)]
+    assert widths[0] < 0.7 * widths[1]
+    assert known().paired_share > 0.6
+
+
+def test_in_n_and_d_recipes_are_compared_at_the_best_split_of_each_budget() -> None:
+    found = llmscale.compare({"a": grid(), "b": grid(0.6, seed=1)}, at=1e22)
+    assert found.joined.law == "chinchilla"
+    for one in found.multipliers:
+        assert one.low < 0.6 < one.high < 1
+
+
+def test_of_several_recipes_the_best_is_ranked_first_with_its_chance() -> None:
+    tables = {"a": ladder(), "b": ladder(0.8, seed=1), "c": ladder(0.6, seed=2)}
+    found = llmscale.compare(tables, baseline="b")
+    assert found.names == ("b", "a", "c")
+    ranked = found.at()
+    assert [one.recipe for one in ranked] == ["c", "a"]
+    assert ranked[0].low < 0.75 < ranked[0].high
+    assert ranked[0].best > 0.99
+    assert sum(found.best_chance(name) for name in found.names) == pytest.approx(1.0)
+
+
+def test_runs_that_tell_nothing_far_out_include_one_there() -> None:
+    few = SIZES[[2, 3, 4, 5]]
+    tables = {"a": ladder(sizes=few, noise=0.01), "b": ladder(0.8, sizes=few, noise=0.01, seed=3)}
+    found = llmscale.compare(tables, at=1e24)
+    assert found.at(1e24)[0].includes_one
+    assert "the interval includes 1" in found.sentences[0]
+    assert "multiplier-far" in {note.code for note in found.notes}
+
+
+def test_a_floor_that_is_known_makes_the_far_interval_narrower() -> None:
+    tables = {"a": ladder(), "b": ladder(0.7, seed=1)}
+    told = llmscale.compare(tables, at=1e22, floor=1.6).at(1e22)[0]
+    untold = llmscale.compare(tables, at=1e22).at(1e22)[0]
+    assert told.low < 0.7 < told.high
+    assert told.high / told.low < untold.high / untold.low
+
+
+GATES = [(1.0, "pass", True), (1.43, "undecided", False), (2.0, "fail", False)]
+
+
+@pytest.mark.parametrize(("least", "outcome", "passed"), GATES)
+def test_a_gate_is_open_only_to_a_saving_that_is_shown(
+    least: float, outcome: str, passed: bool
+) -> None:
+    for undecided in ("fail", "pass"):
+        tables = {"adamw": ladder(common=0.9), "muon": ladder(0.7, common=0.9)}
+        found = llmscale.compare(tables, fail_below=least, undecided=undecided)
+        gate = found.gates[0]
+        assert gate.outcome == outcome
+        assert found.passed == (passed or (undecided == "pass" and outcome == "undecided"))
+        assert gate.sentence.startswith(f"{outcome}: muon saves 1.4")
+
+
+def _two(**columns: Any) -> dict[str, pd.DataFrame]:
+    """Two recipes with these columns, each a pair of values."""
+    first, second = ladder(), ladder(0.8, seed=1)
+    for name, (one, other) in columns.items():
+        first[name], second[name] = one, other
+    return {"a": first, "b": second}
+
+
+def _one_table(column: str, **columns: Any) -> pd.DataFrame:
+    """Both recipes in one table, told apart by a column."""
+    tables = _two(**columns)
+    return pd.concat([table.assign(**{column: name}) for name, table in tables.items()])
+
+
+NOTES: dict[str, Callable[[], RecipeComparison]] = {
+    "in-bits-per-byte": lambda: llmscale.compare(
+        _two(vocab_size=(1000, 2000), bits_per_byte=(ladder()["loss"] / 3, ladder()["loss"] / 3.1))
+    ),
+    "texts-differ": lambda: llmscale.compare(_one_table("data"), by="data"),
+    "ladders-differ": lambda: llmscale.compare({"a": ladder(), "b": _with_more_tokens()}),
+    "recipes-differ-too": lambda: llmscale.compare(
+        _one_table("optimizer", schedule=("wsd", "cosine")), by="optimizer"
+    ),
+    "rates-not-tuned": lambda: llmscale.compare(
+        _one_table("optimizer", lr=(0.003, 0.003)), by="optimizer"
+    ),
+    "rates-as-repeats": lambda: llmscale.compare(_two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
+}
+
+
+def _with_more_tokens() -> pd.DataFrame:
+    table = ladder(0.8, seed=1)
+    return table.assign(params=table["params"] / 2, tokens=table["tokens"] * 2)
+
+
+@pytest.mark.parametrize("code", NOTES)
+def test_what_makes_recipes_differ_besides_is_said(code: str) -> None:
+    assert code in {note.code for note in NOTES[code]().notes}
+    plain = _two(lr=(1e-3, 2e-3), optimizer=("adamw", "muon"))
+    if code == "rates-not-tuned":
+        assert not llmscale.compare(plain).notes
+
+
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
+    "one table": (lambda: [ladder()], "takes two recipes"),
+    "one value": (lambda: ([ladder(data="c4")], {"by": "data"}), "one recipe only"),
+    "no such column": (lambda: ([ladder()], {"by": "recipe"}), "no column 'recipe'"),
+    "by of two tables": (lambda: ([_two()], {"by": "seed"}), "2 are given"),
+    "no such baseline": (lambda: ([_two()], {"baseline": "c"}), "no recipe 'c'"),
+    "one run": (lambda: [{"a": ladder(), "b": ladder().head(1)}], "b has 1 run of one budget"),
+    "few budgets": (
+        lambda: [{"a": ladder(sizes=SIZES[:2]), "b": ladder(sizes=SIZES[:2])}],
+        "a curve takes 3",
+    ),
+    "no compute": (
+        lambda: [{"a": ladder(), "b": ladder()[["params", "loss"]]}],
+        "b has runs without compute",
+    ),
+    "no overlap": (
+        lambda: [{"a": ladder(sizes=SIZES[:3]), "b": ladder(sizes=SIZES[3:])}],
+        "nothing was measured at equal compute",
+    ),
+    "other texts": (lambda: [_two(data_fingerprint=("aa", "bb"))], "other texts"),
+    "other validation": (lambda: [_two(val_set=("c4", "pile"))], "measured on other texts"),
+    "other tokenizers": (lambda: [_two(vocab_size=(1000, 2000))], "do not compare"),
+    "bits per byte of one": (
+        lambda: ([_two()], {"metric": "bits_per_byte"}),
+        "a and b has no bits_per_byte",
+    ),
+    "floor above": (lambda: ([_two()], {"floor": 3.0}), "the floor is 3"),
+    "no surface": (lambda: ([_two()], {"law": "chinchilla"}), "a tells no law in N and D"),
+    "far below": (lambda: ([_two()], {"at": 1e9}), "far below the smallest run"),
+    "no budget": (lambda: ([_two()], {"at": "much"}), "at"),
+    "steps": (
+        lambda: [{"a": ladder(), "b": ladder(run_id="one", step=np.arange(12))}],
+        "rows are steps of runs",
+    ),
+    "other counts": (
+        lambda: [{"a": ladder(), "b": ladder().rename(columns={"params": "params_total"})}],
+        "which are not one size",
+    ),
+    "no figure": (lambda: ([_two()], {"output": "figure.doc"}), "cannot draw"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_recipes_that_do_not_compare_are_refused_with_the_reason(case: str) -> None:
+    make, said = BAD[case]
+    given = make()
+    sources, keywords = given if isinstance(given, tuple) else (given, {})
+    with pytest.raises(InputError, match=said) as caught:
+        llmscale.compare(*sources, **keywords)
+    assert caught.value.fix
+
+
+def test_two_tables_of_one_name_and_too_many_recipes_are_refused(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        ladder().to_csv(tmp_path / folder / "runs.csv", index=False)
+    paths = [str(tmp_path / folder / "runs.csv") for folder in ("one", "two")]
+    with pytest.raises(InputError, match="two recipes are named runs"):
+        llmscale.compare(*paths)
+    found = llmscale.compare(f"first={paths[0]}", f"second={paths[1]}")
+    assert found.names == ("first", "second")
+    many = pd.concat([ladder(recipe=f"r{number}") for number in range(13)])
+    with pytest.raises(InputError, match="12 recipes are compared at most"):
+        llmscale.compare(many, by="recipe")
+
+
+def test_the_figure_shows_laws_and_multipliers(tmp_path: Path) -> None:
+    tables = {"adamw": ladder(common=0.9), "mu_on $5": ladder(0.7, common=0.9)}
+    found = llmscale.compare(tables, output=tmp_path / "compare.png", title="Two recipes")
+    assert found.path is not None
+    assert found.path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_notebook_and_print_show_the_same_multipliers() -> None:
+    found = known()
+    shown = found.at()[0].shown
+    assert shown in str(found)
+    assert shown in found._repr_html_()
+    assert found.to_json()["multipliers"][0]["multiplier"] == found.at()[0].value
