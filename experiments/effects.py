@@ -270,7 +270,7 @@ def describe(
     lines += ["", "In sentences:", ""]
     for title, comparison in found.items():
         (sentence,), (crossing,) = comparison.sentences, comparison.crossings
-        lines.append(f"- {title}: {sentence}. {crossing.shown.capitalize()}.")
+        lines.append(f"- {title}: {sentence}. Crossing: {crossing.shown}.")
     lines += ["", "## How N is counted", "", *describe_counts(counts)]
     lines += ["", "## Losses", "", *losses(runs)]
     return "\n".join(lines) + "\n"
