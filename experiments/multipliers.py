@@ -255,13 +255,13 @@ def main(pairs: str = "25", seconds: str = "inf") -> None:
     until = time.monotonic() + float(seconds)
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / "pairs.csv"
-    known = pd.read_csv(path) if path.is_file() else pd.DataFrame({"pair": [], "cell": []})
-    done = set(zip(known["pair"], known["cell"], strict=True))
-    for number, (kind, design) in itertools.product(range(int(pairs)), CELLS):
+    known = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["pair", "cell", "way"])
+    done = set(zip(known["pair"], known["cell"], known["way"], strict=True))
+    for way, number, (kind, design) in itertools.product(WAYS, range(int(pairs)), CELLS):
         cell = f"{design}, {kind}"
-        if (number, cell) in done or time.monotonic() > until:
+        if (number, cell, way) in done or time.monotonic() > until:
             continue
-        rows = pd.DataFrame(list(measured(number, kind, design)))
+        rows = pd.DataFrame(list(measured(number, kind, design, way)))
         rows.insert(0, "cell", cell)
         rows.insert(0, "pair", number)
         known = pd.concat([known, rows], ignore_index=True)
@@ -274,8 +274,8 @@ def main(pairs: str = "25", seconds: str = "inf") -> None:
 CELLS = [(kind, design) for design in DESIGNS for kind in KINDS]
 
 
-def measured(number: int, kind: str, design: str) -> Iterator[dict[str, object]]:
-    """The truth and the interval of one pair, for each way and scale."""
+def measured(number: int, kind: str, design: str, way: str) -> Iterator[dict[str, object]]:
+    """The truth and the interval of one pair by one way, at each scale."""
     rng = np.random.default_rng([number, KINDS.index(kind), DESIGNS.index(design)])
     pair = drawn(kind, design, rng)
     one, other = pair.runs(rng)
@@ -283,15 +283,14 @@ def measured(number: int, kind: str, design: str) -> Iterator[dict[str, object]]
         "kind": kind, "design": design, "sizes": pair.sizes, "seeds": pair.seeds,
         "noise": pair.noise, "common": pair.common, "floor_told": pair.floor_told,
     }  # fmt: skip
-    for way, interval_of in WAYS.items():
-        try:
-            intervals = interval_of(pair, one, other)
-        except LlmscaleError as error:
-            print(f"{way}, {design}, {kind}: {error.problem}", file=sys.stderr)
-            intervals = [NO_INTERVAL] * len(AHEAD)
-        for ahead, (low, high) in zip(AHEAD, intervals, strict=True):
-            truth = pair.multiplier(ahead)
-            yield {**about, "way": way, "ahead": ahead, "truth": truth, "low": low, "high": high}
+    try:
+        intervals = WAYS[way](pair, one, other)
+    except LlmscaleError as error:
+        print(f"{way}, {design}, {kind}: {error.problem}", file=sys.stderr)
+        intervals = [NO_INTERVAL] * len(AHEAD)
+    for ahead, (low, high) in zip(AHEAD, intervals, strict=True):
+        truth = pair.multiplier(ahead)
+        yield {**about, "way": way, "ahead": ahead, "truth": truth, "low": low, "high": high}
 
 
 def describe(rows: pd.DataFrame) -> str:

@@ -71,7 +71,7 @@ class LawDraws:
 
 
 class Posterior:
-    """Of theta: for each exponent ln of its mean over recipes, a switch and contrasts (see
+    """Of theta: for each exponent ln of its mean over recipes, switches and contrasts (see
     `Sharing`), as many for the floor, and the shares of the noise in logits."""
 
     def __init__(self, runs: RecipeRuns, prior: RecipePrior = PRIOR) -> None:
@@ -81,7 +81,7 @@ class Posterior:
         self.sharings = [prior.exponents] * runs.terms
         if runs.floor is None:
             self.sharings.append(prior.floors)
-        each, noise = 1 + runs.recipes, len(runs.blocks.shares)
+        each, noise = 2 * runs.recipes - 1, len(runs.blocks.shares)
         self.size = each * len(self.sharings) + noise
         ends = each * np.arange(1, len(self.sharings) + 1)
         *self.places, self.noise_place = np.split(np.arange(self.size), ends)
@@ -97,7 +97,7 @@ class Posterior:
         """ln of the exponents (W, R, T), the floors (W, R) and the shares of noise (W, S)."""
         runs, walkers = self.runs, len(theta_WK)
         off_mean = [
-            sharing.off_mean(theta_WK[:, place[1]], theta_WK[:, place[2:]])
+            sharing.off_mean(*self._switches(theta_WK, place))
             for sharing, place in zip(self.sharings, self.places, strict=True)
         ]
         log_exponent = np.stack(
@@ -123,19 +123,24 @@ class Posterior:
         return np.where(np.isfinite(value), value, -np.inf)
 
     def shared(self, theta_WK: Array) -> dict[str, float]:
-        """The chance that recipes share each exponent, and the floor."""
+        """The chance that all recipes share each exponent, and the floor."""
         names = (*("alpha", "beta")[: self.runs.terms], "E")
-        return {
-            name: float((theta_WK[:, place[1]] < sharing.below).mean())
-            for name, sharing, place in zip(names, self.sharings, self.places, strict=False)
-        }
+        found = {}
+        for name, sharing, place in zip(names, self.sharings, self.places, strict=False):
+            switch_WQ, _ = self._switches(theta_WK, place)
+            found[name] = float((switch_WQ < sharing.below).all(axis=1).mean())
+        return found
+
+    def _switches(self, theta_WK: Array, place: Index) -> tuple[Array, Array]:
+        """Of one coefficient, the switches and contrasts of every recipe but the baseline."""
+        return theta_WK[:, place[1 : self.runs.recipes]], theta_WK[:, place[self.runs.recipes :]]
 
     def _log_prior(self, theta_WK: Array, law: tuple[Array, Array, Array]) -> Array:
         _, E, common = law
         own = np.log1p(-common.sum(axis=1))
         value = np.log(common) @ self.of_shares[:-1] + self.of_shares[-1] * own
         for sharing, place in zip(self.sharings, self.places, strict=True):
-            value += sharing.density(theta_WK[:, place[1]], theta_WK[:, place[2:]])
+            value += sharing.density(*self._switches(theta_WK, place))
         for place in self.places[: self.runs.terms]:
             value -= 0.5 * ((theta_WK[:, place[0]] - self.usual) / self.spread) ** 2
         if self.runs.floor is None:

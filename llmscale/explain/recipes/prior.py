@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import gammaln, ndtri
 
 from llmscale.explain.laws import Array
 
 _DEGREES = 3.0
 """Of the t distribution of what is not shared: rarely it is far more."""
+_HEAVY = float(
+    gammaln(0.5 * (_DEGREES + 1.0)) - gammaln(0.5 * _DEGREES) - 0.5 * np.log(_DEGREES / 2)
+)
+"""ln of that distribution at 0 over the normal one there."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Sharing:
     """A coefficient that recipes share with a `chance`, to within `near`, and else have within
     about `far`.
 
-    It is sampled as a switch, a normal number by which it is shared or not, and R - 1 contrasts
-    between recipes in units of either."""
+    Each recipe but the baseline is sampled as a switch, a normal number by which it shares the
+    baseline's or not, and a contrast with it in units of either."""
 
     near: float
     far: float
@@ -36,23 +40,19 @@ class Sharing:
         """Switches below this share the coefficient."""
         return float(ndtri(self.chance))
 
-    def off_mean(self, switch_W: Array, contrasts_WQ: Array) -> Array:
+    def off_mean(self, switch_WQ: Array, contrast_WQ: Array) -> Array:
         """How far each recipe is from the mean of all: (W, R)."""
-        size = np.where(switch_W < self.below, self.near, self.far)
-        return np.asarray(size[:, None] * (contrasts_WQ @ _contrasts(contrasts_WQ.shape[1] + 1)))
+        size_WQ = np.where(switch_WQ < self.below, self.near, self.far)
+        baseline = np.zeros((len(switch_WQ), 1))
+        off = np.concatenate([baseline, np.sqrt(2.0) * size_WQ * contrast_WQ], axis=1)
+        return np.asarray(off - off.mean(axis=1, keepdims=True))
 
-    def density(self, switch_W: Array, contrasts_WQ: Array) -> Array:
+    def density(self, switch_WQ: Array, contrast_WQ: Array) -> Array:
         """ln of the prior density, but for a constant."""
-        squares, number = (contrasts_WQ**2).sum(axis=1), contrasts_WQ.shape[1]
-        heavy = -0.5 * (_DEGREES + number) * np.log1p(squares / _DEGREES)
-        return np.asarray(heavy - 0.5 * switch_W**2)
-
-
-def _contrasts(recipes: int) -> Array:
-    """Helmert's orthonormal contrasts: (R - 1, R)."""
-    rows = np.tril(np.ones((recipes - 1, recipes)), 0)
-    rows[np.arange(recipes - 1), np.arange(1, recipes)] = -np.arange(1.0, recipes)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        normal = -0.5 * contrast_WQ**2
+        heavy = _HEAVY - 0.5 * (_DEGREES + 1.0) * np.log1p(contrast_WQ**2 / _DEGREES)
+        of_contrast = np.where(switch_WQ < self.below, normal, heavy)
+        return np.asarray((of_contrast - 0.5 * switch_WQ**2).sum(axis=1))
 
 
 @dataclass(frozen=True)

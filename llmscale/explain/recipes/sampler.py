@@ -99,12 +99,18 @@ def _moves(at_HK: Array, others_HK: Array, rng: np.random.Generator) -> Array:
     return np.asarray(mask_HK * (gamma_H[:, None] * difference + jitter))
 
 
+_QUARTILES = 1.349
+"""How many standard deviations of a normal distribution lie between its quartiles."""
+
+
 def _disagreement(chains_TWK: Array) -> float:
-    """Gelman & Rubin 1992, of the halves of each chain."""
+    """Gelman & Rubin 1992, of the halves of each chain; how far apart these are is told by their
+    quartiles, since one walker that is lost moves nothing."""
     half = len(chains_TWK) // 2
     parts_THK = np.concatenate([chains_TWK[:half], chains_TWK[half : 2 * half]], axis=1)
     within = parts_THK.var(axis=0, ddof=1).mean(axis=0)
-    between = parts_THK.mean(axis=0).var(axis=0, ddof=1)
+    low, high = np.quantile(parts_THK.mean(axis=0), [0.25, 0.75], axis=0)
+    between = ((high - low) / _QUARTILES) ** 2
     with np.errstate(all="ignore"):
         ratio = np.sqrt((half - 1) / half + between / within)
     return float(np.nanmax(ratio, initial=1.0))
