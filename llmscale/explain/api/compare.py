@@ -24,6 +24,8 @@ from llmscale.settings.tables import with_keywords
 _TELLING = ("recipe", "optimizer", "arch", "architecture", "data", "dataset", "schedule", "model")
 """Columns that often tell recipes apart."""
 _MOST_RECIPES = 12
+_NAMELESS = ("-", "<table>", "<stdin>")
+"""Sources that name no recipe."""
 
 
 @shows_keywords(CompareSpec)
@@ -58,7 +60,7 @@ def compare(
     spec = with_keywords(CompareSpec(), keywords, "the call")
     budgets = () if spec.at is None else np.atleast_1d(numbers_asked("at", spec.at)).tolist()
     path = _place(spec)
-    tables, column = _tables(sources, spec, reading_given({**reading}))
+    tables, column = _tables(sources, spec, reading_given(reading))
     found = compare_recipes(
         _baseline_first(tables, spec.baseline),
         by=column,
@@ -149,19 +151,20 @@ def _is_tables_by_name(source: Any) -> bool:
 
 
 def _name_of(source: Any, place: int) -> tuple[str, Any]:
+    """The name of a recipe, as it is given, of its folder or file, or a letter; and its table."""
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str):
         return source
     if isinstance(source, str) and "=" in source and not Path(source).exists():
-        name, _, path = source.partition("=")
-        if name.strip() and path and "/" not in name:
-            return name.strip(), path
-    if isinstance(source, RunTable):
-        source_path: Any = source.path
-    else:
-        source_path = source
-    if isinstance(source_path, (str, Path)) and str(source_path) not in ("-", "<table>", "<stdin>"):
-        return Path(source_path).stem or str(source_path), source
-    return chr(ord("A") + place), source
+        name, _, table = source.partition("=")
+        if name.strip() and table and "/" not in name:
+            return name.strip(), table
+    path = source.path if isinstance(source, RunTable) else source
+    if not isinstance(path, (str, Path)) or str(path) in _NAMELESS:
+        return chr(ord("A") + place), source
+    place_of = Path(path)
+    if place_of.stem == "runs" and place_of.parent.name:
+        return place_of.parent.name, source
+    return (place_of.name if place_of.is_dir() else place_of.stem) or str(path), source
 
 
 def _baseline_first(tables: Mapping[str, RunTable], baseline: str | None) -> dict[str, RunTable]:

@@ -335,7 +335,7 @@ def options_given(
     return {name: getattr(spec.options, name) for name in names}
 
 
-def reading_given(given: Given) -> dict[str, Any]:
+def reading_given(given: ReadingGiven) -> dict[str, Any]:
     """How to read the table, as far as it was given."""
     known = ReadingGiven.__annotations__
     return {name: value for name, value in given.items() if name in known and value is not None}

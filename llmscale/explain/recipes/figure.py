@@ -23,7 +23,7 @@ from llmscale.explain.figures._style import DASHES, LAW_COLOURS, MUTED, Look, or
 from llmscale.explain.figures._text import literal, with_mathematics
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.comparison import RecipeComparison
-from llmscale.explain.recipes.joined import RECIPE
+from llmscale.explain.recipes.joined import LADDER, RECIPE
 from llmscale.explain.recipes.multiplier import possessive
 
 WIDTH_INCHES = 4.6
@@ -33,7 +33,13 @@ _BUDGETS = 160
 _BEYOND = 10.0
 """The laws go so far beyond the runs, or as far as is asked for."""
 _MOST, _LEAST = 8.0, 0.125
-"""Of multipliers that are drawn."""
+"""Of multipliers that are drawn,"""
+_MOST_TODAY, _LEAST_TODAY = 1e4, 1e-4
+"""and of those at today's scale."""
+_SHORT, _LONGEST = 16, 18
+"""Letters of a recipe's name next to an axis, and in the legend."""
+_NEAR_ONE = 0.15
+"""Labels so near to that of 1 would lie on it."""
 _BIT_LABEL = "Bits per byte"
 
 
@@ -88,7 +94,7 @@ def _laws(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
 def _multipliers(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
     """The multiplier of each recipe but the baseline, with its band and where its law crosses."""
     tail = 0.5 - 0.5 * found.level
-    lows, highs = [1.0], [1.0]
+    lows, highs, shown = [1.0], [1.0], [1.0]
     colours = _colours(found)
     for place in range(1, len(found.names)):
         drawn = np.sort(found.frontiers.log_multiplier(place, 0, log_C), axis=0)
@@ -101,33 +107,50 @@ def _multipliers(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
         ax.plot(C[~inside], middle[~inside], lw=1.1, ls=DASHES, **look)
         lows.append(float(low.min()))
         highs.append(float(high.max()))
-        for one in found.at():
-            if one.recipe == found.names[place]:
-                ends = [[one.value - one.low], [min(one.high, _MOST) - one.value]]
-                ax.errorbar([one.flops], [one.value], ends, fmt="o", ms=3.2, lw=0.9, **look)
-    for one, colour in zip(found.crossings, colours[1:], strict=False):
-        if one.inside + one.beyond >= one.claimed:
+        one = next(one for one in found.at() if one.recipe == found.names[place])
+        if math.isfinite(one.value):
+            ends = [[one.value - one.low], [min(one.high, 1e6) - one.value]]
+            ax.errorbar([one.flops], [one.value], ends, fmt="o", ms=3.2, lw=0.9, **look)
+            shown += [max(one.low, _LEAST_TODAY), min(one.high, _MOST_TODAY)]
+    for crossing, colour in zip(found.crossings, colours[1:], strict=False):
+        if crossing.claimed_at_all:
             mark: Look = {"color": colour, "mfc": "white", "ms": 4.0, "zorder": 4}
-            ax.plot([one.low, one.high], [1.0, 1.0], lw=1.6, **mark)
-            ax.plot([one.flops], [1.0], "D", **mark)
+            ax.plot([crossing.low, crossing.high], [1.0, 1.0], lw=1.6, **mark)
+            ax.plot([crossing.flops], [1.0], "D", **mark)
     ax.axhline(1.0, color=MUTED, lw=0.8, zorder=1)
-    limits = padded(max(min(lows), _LEAST), min(max(highs), _MOST), 0.06)
+    low_end = min(max(min(lows), _LEAST), *shown)
+    limits = padded(low_end, max(min(max(highs), _MOST), *shown), 0.06)
     set_axis(ax.yaxis, "log", limits)
-    fixed_ticks(ax.yaxis, spaced_ticks(*limits, most=6))
-    ax.set_ylabel(f"Compute for {literal(possessive(found.baseline))} loss")
+    others = [tick for tick in spaced_ticks(*limits, most=6) if abs(math.log(tick)) > _NEAR_ONE]
+    fixed_ticks(ax.yaxis, sorted([*others, 1.0]))
+    whose = "the baseline's"
+    if len(found.baseline) <= _SHORT:
+        whose = literal(possessive(found.baseline))
+    ax.set_ylabel(f"Compute for {whose} loss")
 
 
 def _entries(found: RecipeComparison) -> list[tuple[Line2D, str]]:
     entries = []
-    today = power_text(found.today)
+    today, baseline = power_text(found.today), possessive(_name(found.baseline))
     for place, (name, colour) in enumerate(zip(found.names, _colours(found), strict=False)):
-        mark = Line2D([], [], color=colour, marker="o", ms=2.8, mew=0, lw=1.1)  # type: ignore[arg-type]
-        text = f"{literal(name)}, the baseline"
+        look: Look = {"color": colour, "marker": "o", "ms": 2.8, "mew": 0, "lw": 1.1}
+        text = f"{_name(name)}, the baseline"
         if place:
             one = next(one for one in found.at() if one.recipe == name)
-            text = f"{literal(name)}: {one.shown} of its compute at {today} FLOPs"
-        entries.append((mark, text))
+            text = f"{_name(name)}: {one.shown} of {baseline} compute at {today} FLOPs"
+        entries.append((Line2D([], [], **look), text))
+    if any(one.claimed_at_all for one in found.crossings):
+        look = {"color": MUTED, "mfc": "white", "marker": "D", "ms": 4.0, "lw": 1.6}
+        entries.append((Line2D([], [], **look), "where the laws cross"))
     line = Line2D([], [], color=MUTED, lw=0.7, ls=DASHES)
-    level = f"bands: {100 * found.level:g}%"
-    entries.append((line, f"the largest compute that all have; {level}; dashed laws: beyond it"))
+    split = "" if found.joined.law == LADDER else "; laws: at the best split"
+    level = f"bands: {100 * found.level:g}%{split}"
+    entries.append((line, f"the largest compute that all have; {level}"))
     return entries
+
+
+def _name(name: str) -> str:
+    """The name of a recipe; of a long one its beginning and its end."""
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST // 2]}…{name[len(name) - _LONGEST // 2 + 1 :]}"
+    return literal(name)

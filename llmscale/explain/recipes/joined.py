@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, both, counted
-from llmscale.explain.estimation.levels import count_levels, distinct, levels, numbers
+from llmscale.explain.estimation.levels import SAME, count_levels, distinct, levels, numbers
 from llmscale.explain.estimation.suitability import no_chinchilla
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.noise import Index, blocks_of
@@ -20,6 +20,8 @@ LAWS = (LADDER, SURFACE)
 RECIPE = "recipe compared"
 """The column of a joined table that says which recipe a run is of."""
 _LEAST_LEVELS, _LEAST_OF_ALL = 2, 3
+_FAR_ABOVE = 0.1
+"""A run whose loss is 10% above the best of its budget counts half."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def join(
         middle,
         loss,
         recipe_R,
-        np.log(numbers(frame, "flops")),
+        _spread(frame, loss) if chosen == SURFACE else np.ones(len(loss)),
         blocks_of(point_R, recipe_R, seed_R),
         floor,
     )
@@ -145,6 +147,18 @@ def _law(tables: Mapping[str, RunTable], asked: str | None) -> str:
             "measure more sizes of one recipe, or better of each",
         )
     return chosen
+
+
+def _spread(frame: pd.DataFrame, loss: Array) -> Array:
+    """How large the noise of each run is taken to be: of runs far above the best of their recipe
+    and budget larger, since no law in N and D is right so far from the optimum."""
+    spread = np.ones(len(loss))
+    for _, rows in frame.groupby(RECIPE).indices.items():
+        flops, level = numbers(frame, "flops")[rows], np.log(loss[rows])
+        at_most = flops[None, :] <= (1.0 + SAME) * flops[:, None]
+        lowest = np.where(at_most, level[None, :], np.inf).min(axis=1)
+        spread[rows] = np.hypot(1.0, (level - lowest) / _FAR_ABOVE)
+    return spread
 
 
 def _points(frame: pd.DataFrame, recipe_R: Index) -> Index:

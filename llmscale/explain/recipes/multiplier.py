@@ -102,19 +102,24 @@ class Crossing:
     high: float
 
     @property
+    def claimed_at_all(self) -> bool:
+        """Whether the draws support that there is one."""
+        return self.inside + self.beyond >= self.claimed
+
+    @property
     def shown(self) -> str:
         """What the draws support."""
         rare = 1.0 - self.claimed
         where = f"{self.flops:.2g} FLOPs [{self.low:.2g}, {self.high:.2g}]"
         if self.inside >= self.claimed:
             return f"the laws cross within the runs, at {where}"
-        if self.inside + self.beyond >= self.claimed:
+        if self.claimed_at_all:
             return f"the laws cross at {where}"
         far = f"{self.reach:g} times the runs"
         if self.inside <= rare and self.beyond <= rare:
             return f"no crossing within {far}"
-        within = "" if self.inside <= rare else f"; within the runs {self.inside:.0%}"
-        return f"not told: the chance of a crossing within {far} is {self.beyond:.0%}{within}"
+        inside = f"{self.inside:.0%} within the runs"
+        return f"not told: the chance of one is {inside}, and {self.beyond:.0%} up to {far}"
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` prints it."""

@@ -27,14 +27,15 @@ _LEAST_RIDGE = 1e-12
 @dataclass(frozen=True)
 class RecipeRuns:
     """Runs of several recipes as numbers, one place a run: the logarithms of what the law takes
-    (R, T), from their means over all runs; the loss; and which recipe each is of."""
+    (R, T), from their means over all runs; the loss; which recipe each is of; and how large its
+    noise is taken to be, 1 for most."""
 
     names: tuple[str, ...]
     log_inputs_RT: Array
     middle_T: Array
     loss_R: Array
     recipe_R: Index
-    log_flops_R: Array
+    spread_R: Array
     blocks: Blocks
     floor: float | None = None
     """If it is known."""
@@ -154,10 +155,10 @@ class Posterior:
         least squares of L/L_run."""
         log_exponent, E, common = law
         runs = self.runs
-        loss = runs.loss_R
-        target = (loss - E[:, runs.recipe_R]) / loss
+        scale = runs.loss_R * runs.spread_R
+        target = (runs.loss_R - E[:, runs.recipe_R]) / scale
         powers = np.exp(-np.exp(log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
-        design = np.tile(powers / loss[:, None], (1, 1, runs.recipes)) * self.own_RP
+        design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
         values = np.concatenate([design, target[:, :, None]], axis=2)
         white, log_det = runs.blocks.whitened(common, values)
         gram = np.swapaxes(white, 1, 2) @ white
@@ -167,7 +168,7 @@ class Posterior:
         precision = precision + ridge[:, :, None] * np.eye(precision.shape[1])
         amplitude = np.linalg.solve(precision, moment)[:, :, 0]
         left = np.maximum(gram[:, -1, -1] - (moment[:, :, 0] * amplitude).sum(axis=1), 0.0)
-        left += self.prior.noise**2 + len(loss) * _ROUNDING**2
+        left += self.prior.noise**2 + len(scale) * _ROUNDING**2
         _, log_precision = np.linalg.slogdet(precision)
         likelihood = -log_det - 0.5 * log_precision - 0.5 * self.degrees * np.log(left)
         return _Fitted(likelihood, amplitude, precision, left)

@@ -90,7 +90,7 @@ def _moves(at_HK: Array, others_HK: Array, rng: np.random.Generator) -> Array:
     half, size = at_HK.shape
     first = rng.integers(half, size=half)
     second = (first + rng.integers(1, half, size=half)) % half
-    mask_HK = (rng.random((half, size)) < _SOME) | (rng.random(half) < _WHOLE)[:, None]
+    mask_HK = (rng.random((half, size)) < _SOME) | (rng.random((half, 1)) < _WHOLE)
     mask_HK[np.arange(half), rng.integers(size, size=half)] = True
     gamma_H = 2.38 / np.sqrt(2.0 * mask_HK.sum(axis=1)) * np.exp(0.3 * rng.standard_normal(half))
     gamma_H = np.where(rng.random(half) < _LEAP, 1.0, gamma_H)
