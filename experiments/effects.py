@@ -1,6 +1,6 @@
 """Are effects that are known found on a ladder of small models, and how large are they there?
 
-    .venv/bin/python experiments/effects.py
+    .venv/bin/python experiments/effects.py [RUNS.parquet]
 
 Sweeps experiments/effects.toml, whose recipes change one setting each, and
 experiments/effects-shapes.toml, deep and wide models of the same N; run again, it goes on where it
@@ -8,7 +8,8 @@ was stopped. Each recipe is compared with its baseline on pairs of runs, as `llm
 it: how much compute it saves at the largest compute that was measured, at a tenth and at ten times
 that, along the ladder of about 20 tokens a parameter, and at each one's best split of compute by
 its law in N and D. The count of N (Kaplan et al. 2020) is no recipe: one law is fitted to the same
-runs with either. Writes runs.parquet, effects.png and README.md into results/effects."""
+runs with either. Writes runs.parquet, effects.png and README.md into results/effects; given a
+table of the runs, only the last two."""
 
 import subprocess
 import sys
@@ -115,19 +116,14 @@ REMARKS = (
 """What the numbers do not say of themselves."""
 
 
-def main() -> None:
-    recipes = sweep(LADDER, "recipes")
-    for tokens, *shapes in OTHER_SHAPES.values():
-        others = sweep(SHAPES, "shapes", "--sizes", ",".join(shapes), "--tokens", tokens)
-    runs = pd.concat([recipes, shaped(others)], ignore_index=True)
-    runs.to_parquet(Path(RESULTS) / "runs.parquet", compression="zstd")
-    runs["muon"] = (runs["optimizer"] == "muon").astype(float)
+def main(table: str = "") -> None:
+    runs = pd.read_parquet(table) if table else trained()
     ladder = along_ladder(runs)
     found = {effect.title: compared(ladder, effect, "power-floor") for effect in EFFECTS}
     splits = {
         effect.title: compared(runs, effect, "chinchilla")
         for effect in EFFECTS
-        if effect.recipe[1] in set(recipes["recipe"])
+        if effect.recipe[1] not in ("deep", "wide")
     }
     usual = runs[runs["recipe"] == "default"]
     counts = {"these runs": by_count(usual), "the flagship's": by_count(FLAGSHIP)}
@@ -135,6 +131,16 @@ def main() -> None:
     text = describe(runs, found, splits, counts)
     (Path(RESULTS) / "README.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def trained() -> pd.DataFrame:
+    """The runs of both ladders, as one table."""
+    recipes = sweep(LADDER, "recipes")
+    for tokens, *shapes in OTHER_SHAPES.values():
+        others = sweep(SHAPES, "shapes", "--sizes", ",".join(shapes), "--tokens", tokens)
+    runs = pd.concat([recipes, shaped(others)], ignore_index=True)
+    runs.to_parquet(Path(RESULTS) / "runs.parquet", compression="zstd")
+    return runs
 
 
 def sweep(ladder: str, name: str, *more: str) -> pd.DataFrame:
@@ -147,7 +153,8 @@ def sweep(ladder: str, name: str, *more: str) -> pd.DataFrame:
 
 def shaped(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of other shapes, as recipes for the sizes whose N they have."""
-    recipe, size_of = {}, {}
+    recipe: dict[str, str] = {}
+    size_of: dict[str, str] = {}
     for size, (_, *shapes) in OTHER_SHAPES.items():
         recipe |= dict(zip(shapes, ("deep", "wide"), strict=True))
         size_of |= dict.fromkeys(shapes, size)
@@ -163,7 +170,7 @@ def along_ladder(runs: pd.DataFrame) -> pd.DataFrame:
 def compared(runs: pd.DataFrame, effect: Effect, law: str) -> RecipeComparison:
     """An effect at SCALES of the largest compute that both recipes have."""
     if effect.own_products:
-        runs = with_own_products(runs)
+        runs = with_own_products(runs.assign(muon=runs["optimizer"] == "muon"))
     tables = {
         name: runs[runs["recipe"] == recipe] for name, recipe in (effect.baseline, effect.recipe)
     }
@@ -334,4 +341,4 @@ def losses(runs: pd.DataFrame) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
