@@ -295,6 +295,7 @@ def test_texts_of_a_function_are_read_and_known_by_what_they_say(tmp_path: Path)
 def test_shapes_counts_an_architecture_of_ones_own(repository: Path) -> None:
     name = f"{repository}/experiments/own/window.py:GatedWindow"
     CONTRACTS[ARCHITECTURES](name, repository)
+    CONTRACTS[ARCHITECTURES](f"{repository}/experiments/own/tied.py:Tied", repository)
     CONTRACTS[OPTIMIZERS](f"{repository}/experiments/own/lion.py:Lion", repository)
     own = shape_for("6x384x6", vocab_size=1024, context=256, arch=name)
     llama = shape_for("6x384x6", vocab_size=1024, context=256)
