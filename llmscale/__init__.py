@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.advise import advise
-    from llmscale.explain.api.explore import explore
     from llmscale.explain.api.compare import compare
+    from llmscale.explain.api.explore import explore
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
     from llmscale.explain.api.optimal import optimal

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.commands._reference import reference
 from llmscale.errors import InputError
+from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import PlanSpec
-from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.executors._ray_cluster import Options as RayOptions

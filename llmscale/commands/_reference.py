@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from llmscale.explain.api.advise_settings import AdviseSpec
+from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import BudgetSpec, PlanSpec
-from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.hardware import Hardware
