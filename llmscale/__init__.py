@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
+    from llmscale.explain.api.next_runs import next_runs
     from llmscale.explain.api.plot import plot
     from llmscale.explain.api.predict import predict
     from llmscale.explain.api.read import read_runs
+    from llmscale.explain.design.proposal import NextRuns
     from llmscale.explain.estimation.result import Fit
     from llmscale.explain.figures import Drawing
     from llmscale.explain.fit.comparison import Comparison
@@ -70,6 +72,7 @@ _PLACES = {
     "LlmscaleError": "errors",
     "MethodComparison": "explain.allocation",
     "Models": "measure.trained.listing",
+    "NextRuns": "explain.design.proposal",
     "Note": "errors",
     "Quantized": "measure.trained.quantization.api",
     "RunTable": "explain.table",
@@ -89,6 +92,7 @@ _PLACES = {
     "inspect": "measure.trained.inspection.text",
     "inspect_ladder": "measure.trained.inspection.ladder",
     "models": "measure.trained.listing",
+    "next_runs": "explain.api.next_runs",
     "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
     "plot_inspection": "explain.inside",
@@ -121,6 +125,7 @@ __all__ = [
     "LlmscaleError",
     "MethodComparison",
     "Models",
+    "NextRuns",
     "Note",
     "Quantized",
     "RunTable",
@@ -141,6 +146,7 @@ __all__ = [
     "inspect",
     "inspect_ladder",
     "models",
+    "next_runs",
     "open_model",
     "plot",
     "plot_inspection",

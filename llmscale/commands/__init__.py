@@ -24,6 +24,7 @@ _FIRST = [
     "explain",
     "plot",
     "predict",
+    "next",
     "mixture",
     "models",
     "generate",

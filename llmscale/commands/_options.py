@@ -30,6 +30,7 @@ GROUPS = (
     "What to round to",
     "What to train",
     "What to forecast",
+    "What to buy",
     "What to draw",
     "What to read",
     "What to fit",

@@ -16,23 +16,24 @@ from llmscale.runs.shape import COUNTS
 from llmscale.settings import Range, check_settings, options_of, setting
 from llmscale.settings.tables import check_keys, with_keywords
 
-Spec = TypeVar("Spec", "FitSpec", "MixtureSpec", "PlotSpec", "PredictSpec")
+Spec = TypeVar("Spec", bound="OfRuns")
 
 READ: Final = "What to read"
 FIT: Final = "What to fit"
 FORECAST: Final = "What to forecast"
+PLAN: Final = "What to plan"
 DRAW: Final = "What to draw"
 OUTPUT: Final = "Output"
 """Groups of settings."""
 
 
-_LAW: dict[str, Any] = {
+LAW: dict[str, Any] = {
     "usual": "what suits the table",
     "group": FIT,
     "metavar": "NAME",
     "only_shown": True,
 }
-_REFIT: dict[str, Any] = {
+REFIT: dict[str, Any] = {
     "help": "Whether to fit again, whatever fit is kept next to the table.",
     "group": FIT,
 }
@@ -62,7 +63,7 @@ def inputs_said(text: str) -> dict[str, str | list[str]]:
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
-def _laws() -> tuple[str, ...]:
+def law_names() -> tuple[str, ...]:
     return names_in("llmscale.explain.laws")
 
 
@@ -132,7 +133,7 @@ class Given(ReadingGiven, OptionsGiven, total=False):
 
 
 @dataclass(frozen=True)
-class _OfRuns:
+class OfRuns:
     """What all that is made of a table of runs can be told."""
 
     reading: Reading = setting(factory=Reading, help="How the table is read.")
@@ -140,16 +141,16 @@ class _OfRuns:
 
 
 @dataclass(frozen=True)
-class FitSpec(_OfRuns):
+class FitSpec(OfRuns):
     """What `llmscale fit` fits to a table."""
 
     law: str | type | Sequence[str | type] | None = setting(
         None,
         help="A law, or ./mine.py:MyLaw, or all, which ranks those that suit; repeat it to "
         "compare.",
-        choices=lambda: (*_laws(), "all"),
+        choices=lambda: (*law_names(), "all"),
         repeats=True,
-        **_LAW,
+        **LAW,
     )
     method: str = setting(
         "parametric",
@@ -177,7 +178,7 @@ class FitSpec(_OfRuns):
 
 
 @dataclass(frozen=True)
-class PredictSpec(_OfRuns):
+class PredictSpec(OfRuns):
     """What `llmscale predict` forecasts, and by which law."""
 
     params: Any = setting(
@@ -241,14 +242,14 @@ class PredictSpec(_OfRuns):
     law: str | type | None = setting(
         None,
         help="A law, ./mine.py:MyLaw, or all, to try every law in N and D.",
-        choices=lambda: (*_laws(), "all"),
-        **{**_LAW, "usual": "the one that forecasts this table's own higher budgets best"},
+        choices=lambda: (*law_names(), "all"),
+        **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
     )
-    refit: bool = setting(False, **_REFIT)
+    refit: bool = setting(False, **REFIT)
 
 
 @dataclass(frozen=True)
-class MixtureSpec(_OfRuns):
+class MixtureSpec(OfRuns):
     """What `llmscale mixture` looks for."""
 
     targets: str | Mapping[str, float] | None = setting(
@@ -261,7 +262,7 @@ class MixtureSpec(_OfRuns):
 
 
 @dataclass(frozen=True)
-class PlotSpec(_OfRuns):
+class PlotSpec(OfRuns):
     """What `llmscale plot` draws."""
 
     kind: str = setting(
@@ -284,11 +285,11 @@ class PlotSpec(_OfRuns):
     law: str | type | Sequence[str | type] | None = setting(
         None,
         help="A law, or ./mine.py:MyLaw; repeat it to draw several.",
-        choices=_laws,
+        choices=law_names,
         repeats=True,
-        **_LAW,
+        **LAW,
     )
-    refit: bool = setting(False, **_REFIT)
+    refit: bool = setting(False, **REFIT)
     width: float = setting(
         COLUMN_INCHES,
         help="Inches; 3.4 is one column of a paper, 7 both.",
@@ -327,9 +328,7 @@ def _check_refits(options: Options) -> None:
         )
 
 
-def options_given(
-    spec: FitSpec | MixtureSpec | PlotSpec | PredictSpec, given: Given
-) -> dict[str, Any]:
+def options_given(spec: OfRuns, given: Given) -> dict[str, Any]:
     """The options of the fit that were given, checked."""
     names = [name for name in OptionsGiven.__annotations__ if given.get(name) is not None]
     return {name: getattr(spec.options, name) for name in names}

@@ -1,17 +1,17 @@
 """How wide a forecast would be after more runs, before any of them is made.
 
 The interval that `predict` gives has two parts (see forecast/widths.py), and a run narrows both.
-The part of the law is the variance of ln L at the target over draws of every law that is plausible:
-a run that was measured to within its noise leaves of it what a linear estimate by that run leaves
-(the draws say how the loss there and the loss at the target vary together). The part of the misfit
-grows with the distance from the runs, and a larger run shrinks the distance. A design by the first
-part only would buy small runs and believe them."""
+The part of the law is what is believed of the loss at the target (see belief.py); a run that is
+measured to within its noise takes some of that variance away. The part of the misfit grows with the
+distance from the runs, and a larger run makes the distance shorter. A design by the first part only
+would buy small runs and believe them."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from llmscale.explain.design.belief import Belief, Gains, after, gains
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.forecast.widths import PublicNeeds, growth, multipliers
@@ -21,110 +21,115 @@ from llmscale.explain.laws import Array
 @dataclass(frozen=True)
 class Misfit:
     """What a forecast is widened by beyond the runs: the needs of public tables and of this one,
-    and the scale s that they multiply."""
+    the scale s that they multiply, and what is added off the optimum however far away."""
 
     public: PublicNeeds
     own: OwnNeeds | None
     scale: float
+    off: float
     level: float
 
     def halves(self, h: Array) -> tuple[Array, Array]:
         """What is added below and above, in ln L, at every distance h."""
         unit = self.scale * growth(h)
         low, high = multipliers(self.public, self.own, h, self.level)
-        return low * unit, high * unit
+        return np.hypot(low * unit, self.off), np.hypot(high * unit, self.off)
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """The forecast of T targets, and what C candidate runs would tell of it.
+    """The forecast of one target as things stand, and what K candidate runs would make of it.
 
-    `together` is the covariance of ln L over draws of the laws, of the candidates and then of the
-    targets (C + T, C + T); `noise` (C,) the standard deviation with which each candidate is
-    measured, `run_noise` that of a new run at a target. `log_candidates` and `log_targets` are ln N
-    and ln D, and `counts` says which candidates are enough like the targets for the forecast to
-    reach as far as they do."""
+    `plain` is the plain interval below and above the forecast in ln L, of which `variance` is the
+    square of a standard deviation: the law's and that of a new run's noise, `run_noise`. `reach_at`
+    (K, 2) and `target` are ln N and ln D; a candidate that is unlike the target, as far off the
+    optimum, reaches less far than it lies."""
 
-    together: Array
-    noise: Array
+    belief: Belief
+    plain: tuple[float, float]
+    variance: float
     run_noise: float
-    z: float
-    reach: Reach
     misfit: Misfit
-    log_candidates: Array
-    log_targets: Array
-    counts: Array
+    reach: Reach
+    reach_at: Array
+    target: Array
+    generator: np.random.Generator
 
     @property
-    def number(self) -> int:
-        """How many candidates there are."""
-        return len(self.noise)
+    def horizon(self) -> float:
+        """ln of how many times beyond the runs the target lies."""
+        N, D = np.exp(self.target)
+        return float(self.reach.beyond(_names(self.reach), (N, D)))
+
+    @property
+    def halves(self) -> tuple[float, float]:
+        """The interval below and above the forecast, in ln L."""
+        low, high = self._halves(np.array([self.belief.variance]), np.array([self.horizon]))
+        return float(low[0]), float(high[0])
 
     @property
     def width(self) -> float:
-        """The mean width of the interval at the targets, in ln L, as things stand."""
-        variance = np.diag(self.together)[self.number :]
-        horizon = _horizons(self.reach, self.log_targets)
-        return float(self._widths(variance[None], horizon[None])[0])
+        """The width of the interval, in ln L."""
+        return sum(self.halves)
+
+    @cached_property
+    def told(self) -> Gains:
+        """What each candidate takes away of the law's variance."""
+        return gains(self.belief)
 
     @cached_property
     def widths_with(self) -> Array:
-        """The width with each candidate, one at a time: (C,)."""
-        variance = np.diag(self.together)
-        seen = variance[: self.number] + self.noise**2
-        shared = self.together[: self.number, self.number :]
-        left = variance[self.number :] - shared**2 / seen[:, None]
-        horizons = self._horizons_with()
-        return self._widths(np.maximum(left, 0.0), horizons)
+        """The width with each candidate, one at a time: (K,)."""
+        left = np.maximum(self.belief.variance - self.told.total, 0.0)
+        low, high = self._halves(left, self._horizons_with())
+        return np.asarray(low + high)
+
+    def width_by_reach(self, one: int) -> float:
+        """The width if this candidate only made the distance shorter."""
+        return replace(self, reach=self._reach_with(one)).width
 
     def after(self, one: int) -> "Outlook":
         """The outlook once this candidate was measured."""
-        shared = self.together[one]
-        seen = shared[one] + self.noise[one] ** 2
-        together = self.together - np.outer(shared, shared) / seen
-        return replace(self, together=together, reach=self._reach_with(one))
-
-    def _horizons_with(self) -> Array:
-        """How far beyond the runs each target lies with each candidate: (C, T)."""
-        names = (self.reach.size or "params", "tokens")
-        now = _horizons(self.reach, self.log_targets)
-        targets, at = self.log_targets[None], self.log_candidates[:, None]
-        beyond = np.zeros((self.number, len(self.log_targets)))
-        for place, name in enumerate(names):
-            low, high = self.reach.ranges[name]
-            above = targets[..., place] - np.maximum(high, at[..., place])
-            below = np.minimum(low, at[..., place]) - targets[..., place]
-            beyond = np.maximum(beyond, np.maximum(above, below))
-        largest = np.maximum(self.reach.largest or -np.inf, at.sum(axis=-1))
-        beyond = np.maximum(beyond, targets.sum(axis=-1) - largest)
-        beyond = np.where(beyond > 1e-9, beyond, 0.0)
-        return np.where(self.counts[:, None], beyond, now)
+        return replace(
+            self,
+            belief=after(self.belief, one, self.generator),
+            reach=self._reach_with(one),
+        )
 
     def _reach_with(self, one: int) -> Reach:
-        if not self.counts[one]:
-            return self.reach
-        return widened_reach(self.reach, self.log_candidates[one])
+        ranges = dict(self.reach.ranges)
+        for name, value in zip(_names(self.reach), self.reach_at[one].tolist(), strict=True):
+            low, high = ranges[name]
+            ranges[name] = (min(low, value), max(high, value))
+        largest = max(_largest(self.reach), float(self.reach_at[one].sum()))
+        return replace(self.reach, ranges=ranges, largest=largest)
 
-    def _widths(self, variance_XT: Array, horizon_XT: Array) -> Array:
-        plain = self.z * np.sqrt(variance_XT + self.run_noise**2)
-        below, above = self.misfit.halves(horizon_XT)
-        most = self.misfit.public.most * plain
-        low = np.hypot(plain, np.minimum(below, most))
-        high = np.hypot(plain, np.minimum(above, most))
-        return np.asarray((low + high).mean(axis=1))
+    def _horizons_with(self) -> Array:
+        """The horizon with each candidate, as Reach.beyond has it of one table."""
+        beyond = np.zeros(len(self.reach_at))
+        for value, target, name in zip(
+            self.reach_at.T, self.target, _names(self.reach), strict=True
+        ):
+            low, high = self.reach.ranges[name]
+            above, below = target - np.maximum(high, value), np.minimum(low, value) - target
+            beyond = np.maximum(beyond, np.maximum(above, below))
+        largest = np.maximum(_largest(self.reach), self.reach_at.sum(axis=1))
+        beyond = np.maximum(beyond, self.target.sum() - largest)
+        return np.where(beyond > 1e-9, beyond, 0.0)
+
+    def _halves(self, law_variance: Array, horizon: Array) -> tuple[Array, Array]:
+        """Both halves of the interval if so much of the law's variance is left."""
+        left = np.sqrt((law_variance + self.run_noise**2) / self.variance)
+        ends = []
+        for plain, extra in zip(self.plain, self.misfit.halves(horizon), strict=True):
+            half = plain * left
+            ends.append(np.hypot(half, np.minimum(extra, self.misfit.public.most * half)))
+        return ends[0], ends[1]
 
 
-def widened_reach(reach: Reach, log_ND: Array) -> Reach:
-    """The reach with one run more."""
-    names = (reach.size or "params", "tokens")
-    ranges = dict(reach.ranges)
-    for name, at in zip(names, log_ND.tolist(), strict=True):
-        low, high = ranges[name]
-        ranges[name] = (min(low, at), max(high, at))
-    largest = max(reach.largest or -np.inf, float(log_ND.sum()))
-    return replace(reach, ranges=ranges, largest=largest)
+def _names(reach: Reach) -> tuple[str, str]:
+    return reach.size or "params", "tokens"
 
 
-def _horizons(reach: Reach, log_targets: Array) -> Array:
-    N, D = np.exp(log_targets).T
-    return reach.beyond((reach.size or "params", "tokens"), (N, D))
+def _largest(reach: Reach) -> float:
+    return -np.inf if reach.largest is None else reach.largest

@@ -37,9 +37,7 @@ def budgets_of(spec: SweepSpec, shape: Shape, tokens: Sequence[int]) -> list[Bud
     return list(dict.fromkeys(found))
 
 
-def smallest_alike(
-    budgets: Sequence[Budget], beside: Sequence[Budget] = ()
-) -> dict[Budget, int]:
+def smallest_alike(budgets: Sequence[Budget], beside: Sequence[Budget] = ()) -> dict[Budget, int]:
     """By budget the tokens of the smallest one that reads the same text, of these and of those
     `beside` that are no longer: so a run next to a grid goes on from a trunk of the grid."""
     found: dict[int | None, int] = {}

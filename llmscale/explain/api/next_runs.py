@@ -1,0 +1,187 @@
+"""`llmscale.next_runs`: which runs to make next, so that a forecast narrows most for its cost."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from llmscale.errors import InputError, LlmscaleError
+from llmscale.explain.api.fitted import Asked, fits_of
+from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
+from llmscale.explain.api.predict import predict
+from llmscale.explain.api.read import LawName
+from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.design.believed import Believed
+from llmscale.explain.design.proposal import NextRuns
+from llmscale.explain.design.propose import Choice, Wanted
+from llmscale.explain.design.sizes import OwnSweep, own_sweep
+from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.table import RunTable
+from llmscale.quantity import parse_budget, parse_count
+from llmscale.runs.safe_write import write_text
+from llmscale.settings import shows_keywords
+
+
+@shows_keywords(NextSpec)
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
+def next_runs(
+    source: Any = None,
+    *,
+    budget: Any = None,
+    target: Any = None,
+    params: Any = None,
+    tokens: Any = None,
+    width: float | None = None,
+    batch: int | None = None,
+    tokens_per_param: Any = None,
+    sizes: Any = None,
+    max_run_flops: Any = None,
+    draw_seed: int | None = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    output: Path | str | bool = False,
+    **settings: Unpack[Given],
+) -> NextRuns:
+    """The runs to make next with a `budget` of FLOPs, so that the interval that `predict` gives of
+    the loss at a target is expected to be as narrow as it can be.
+
+    The target is the compute-optimal run of `target` FLOPs, or that of `params` and `tokens`. At
+    most `batch` runs are proposed: new ones, longer ones of sizes that are there, and repeats;
+    fewer if the interval, from low to high, is expected to be as narrow as `width`, or if more are
+    not worth it. `tokens_per_param` and `sizes` bound the runs ("5,320", "10M,1B"), and
+    `max_run_flops` the largest one. `output` is a .toml that `llmscale sweep` runs; of a results
+    folder it goes on with its sweep. The same call gives the same runs. `source`, `law` and
+    `settings` as `predict` takes them. Raises InputError."""
+    keywords = {"budget": budget, "target": target, "params": params, "tokens": tokens}
+    keywords |= {"width": width, "batch": batch, "tokens_per_param": tokens_per_param}
+    keywords |= {"sizes": sizes, "max_run_flops": max_run_flops, "draw_seed": draw_seed}
+    keywords |= {"law": law, "refit": refit, "output": output, **settings}
+    spec = asked_spec(NextSpec, keywords)
+    asked = Asked(source, (), reading_given(settings), options_given(spec, settings), spec.refit)
+    return _next_runs(asked, spec, settings)
+
+
+def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
+    wanted = _wanted(spec)
+    path = _path(spec.output)
+    forecast = _forecast(asked, spec, settings)
+    assert forecast.fit is not None
+    runs = forecast.fit.table
+    sweep = own_sweep(runs)
+    if path is not None:
+        _check_one_recipe(runs, sweep)
+    found = Choice(forecast, _laws(asked, forecast), runs, sweep, wanted).propose()
+    if path is None or not found.runs:
+        return found
+    write_text(path, found.toml.replace("THIS_FILE", str(path)))
+    return replace(found, written=str(path))
+
+
+def _wanted(spec: NextSpec) -> Wanted:
+    if spec.budget is None:
+        raise InputError("no budget was given", "say what the runs may cost: --budget 1e19")
+    sizes = None
+    if spec.sizes is not None:
+        sizes = ends_said("--sizes", spec.sizes, lambda text: _count("--sizes", text))
+    most = math.inf if spec.max_run_flops is None else _count("--max-run-flops", spec.max_run_flops)
+    return Wanted(
+        _count("--budget", spec.budget),
+        spec.batch,
+        ends_said("--tokens-per-param", spec.tokens_per_param, _ratio),
+        sizes,
+        most,
+        spec.width,
+        spec.draw_seed,
+    )
+
+
+def _count(name: str, given: Any) -> float:
+    return float(parse_count(str(given), name))
+
+
+def _ratio(given: Any) -> float:
+    text = str(given).strip()
+    return parse_budget(text if text.endswith("x") else f"{text}x").amount
+
+
+def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
+    """The forecast of the target, as `predict` gives it. Raises InputError."""
+    target: dict[str, Any] = {"flops": spec.target, "params": spec.params, "tokens": spec.tokens}
+    given = {name: value for name, value in target.items() if value is not None}
+    if set(given) not in ({"flops"}, {"params", "tokens"}):
+        raise InputError(
+            "the target of the forecast is not said"
+            if not given
+            else "the target is said twice"
+            if "flops" in given
+            else "half of the target is said",
+            "give --target 1e22 for the best run of so many FLOPs, or --params and --tokens",
+        )
+    found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
+    assert isinstance(found, Forecast)
+    assert found.fit is not None
+    if np.ndim(found.loss):
+        raise InputError("there are several targets", "give one: --target 1e22")
+    fit = found.fit
+    if set(fit.law.inputs) != {"params", "tokens"}:
+        raise InputError(
+            f"{fit.law.name} is no law in N and D, which tells what a run costs",
+            "name one that is: --law chinchilla",
+        )
+    if not len(fit.replicates) or not np.isfinite([found.low, found.high]).all():
+        raise InputError(
+            f"the fit of {fit.law.name} has no intervals, which more runs would narrow",
+            "leave --bootstrap 0 out, or name the table to fit it again",
+        )
+    if fit.runs is None:
+        raise InputError(
+            "the runs of this fit are not here, and what is worth adding depends on them",
+            "name the table in its place",
+        )
+    return found
+
+
+def _laws(asked: Asked, forecast: Forecast) -> list[Believed]:
+    """The law of the forecast, and those that forecast this table as well, by their errors."""
+    assert forecast.fit is not None
+    laws = [Believed(forecast.fit)]
+    if forecast.chosen is None:
+        return laws
+    first, *others = forecast.chosen.contenders
+    for one in others:
+        if not one.as_good:
+            continue
+        try:
+            again = replace(asked, source=forecast.fit.table, laws=(one.law,), reading={})
+            fit = fits_of(again, forecast.fit.table, first=True, holdout="none")[0]
+        except LlmscaleError:
+            continue
+        if not len(fit.replicates):
+            continue
+        # Of equal errors the one that is taken counts as much as the other.
+        worse = one.error / first.error if one.budgets and first.budgets else 1.0
+        laws.append(Believed(fit, -2.0 * math.log(max(worse, 1.0))))
+    return laws
+
+
+def _path(output: Path | str | bool) -> Path | None:
+    """Where to write, or None. Raises InputError for what is no .toml."""
+    if output is False or output is None:
+        return None
+    path = Path("next.toml" if output is True else output)
+    if path.suffix != ".toml":
+        raise InputError(f"{path} is no .toml", "name a file like -o next.toml")
+    return path
+
+
+def _check_one_recipe(runs: RunTable, sweep: OwnSweep | None) -> None:
+    """Raise InputError if the file would train every run by several recipes."""
+    if sweep is None or not sweep.spec.get("recipes"):
+        return
+    names = ", ".join(("default", *sweep.spec["recipes"]))
+    raise InputError(
+        f"the sweep of {runs.path} trains each run by several recipes: {names}",
+        "leave --out out, and write the runs into a sweep of one recipe",
+    )
