@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from llmscale.explain.api.explore import explore
     from llmscale.explain.api.fit import fit
     from llmscale.explain.api.mixture import best_mixtures
+    from llmscale.explain.api.next_runs import next_runs
     from llmscale.explain.api.optimal import optimal
     from llmscale.explain.api.plan import plan
     from llmscale.explain.api.plot import plot
     from llmscale.explain.api.predict import predict
     from llmscale.explain.api.read import read_runs
+    from llmscale.explain.design.proposal import NextRuns
     from llmscale.explain.estimation.result import Fit
     from llmscale.explain.figures import Drawing
     from llmscale.explain.fit.comparison import Comparison
@@ -81,6 +83,7 @@ _PLACES = {
     "LlmscaleError": "errors",
     "MethodComparison": "explain.allocation",
     "Models": "measure.trained.listing",
+    "NextRuns": "explain.design.proposal",
     "Note": "errors",
     "Page": "explain.page.document",
     "Quantized": "measure.trained.quantization.api",
@@ -106,6 +109,7 @@ _PLACES = {
     "inspect": "measure.trained.inspection.text",
     "inspect_ladder": "measure.trained.inspection.ladder",
     "models": "measure.trained.listing",
+    "next_runs": "explain.api.next_runs",
     "open_model": "measure.trained.model",
     "optimal": "explain.api.optimal",
     "plan": "explain.api.plan",
@@ -142,6 +146,7 @@ __all__ = [
     "LlmscaleError",
     "MethodComparison",
     "Models",
+    "NextRuns",
     "Note",
     "Page",
     "Quantized",
@@ -168,6 +173,7 @@ __all__ = [
     "inspect",
     "inspect_ladder",
     "models",
+    "next_runs",
     "open_model",
     "optimal",
     "plan",

@@ -44,6 +44,11 @@ class TokenBudget:
     def __str__(self) -> str:
         return f"{self.amount:g}x" if self.per_param else format_count(self.amount)
 
+    @property
+    def stated(self) -> str | int:
+        """For a file that is read again: the very same budget."""
+        return str(self) if parse_budget(str(self)) == self else round(self.amount)
+
 
 def parse_count(text: str, what: str = "count") -> int:
     """The positive whole number that `text` names: `1.5M` is 1_500_000. Raises InputError."""

@@ -33,6 +33,7 @@ GROUPS = (
     "What to forecast",
     "What to plan",
     "What to serve on",
+    "What to buy",
     "What to draw",
     "What to read",
     "What to fit",

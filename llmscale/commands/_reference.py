@@ -8,6 +8,7 @@ from typing import Any, get_origin
 from llmscale.explain.api.advise_settings import AdviseSpec
 from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.explore_settings import ExploreSpec
+from llmscale.explain.api.next_runs_settings import NextSpec
 from llmscale.explain.api.plan_settings import BudgetSpec, PlanSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
@@ -16,6 +17,7 @@ from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.trained.finetuning.spec import FinetuneSpec
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.tune.spec import SearchSpec
+from llmscale.quantity import TokenBudget
 from llmscale.settings import Setting, keys_of, settings_of
 
 _BEGINNING = """\
@@ -67,6 +69,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `advise` only", AdviseSpec),
     ("Of `explore` only", ExploreSpec),
     ("Of `compare`, which takes the first of these, too", CompareSpec),
+    ("Of `next` only", NextSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`
@@ -89,6 +92,7 @@ _WORDS: dict[Any, str] = {
     Path: "path",
     Mapping: "mapping",
     Sequence: "list",
+    TokenBudget: "whole number or text",
     Any: "number or text, or several",
 }
 
@@ -127,7 +131,7 @@ def _tables(kind: type, name: str, of: str = "") -> Iterator[str]:
         if one.table is not None and not (of and one.table() is Hardware):
             yield from _tables(one.table(), inner, of)
         if one.each is not None:
-            yield from _tables(one.each(), f"{inner}.NAME")
+            yield from _tables(one.each(), f"[{inner}]" if one.is_list else f"{inner}.NAME")
 
 
 def _entry(one: Setting) -> str:

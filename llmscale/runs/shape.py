@@ -276,6 +276,16 @@ def nearest_shape(
     return replace(nearest, vocab_size=vocab_size, context=context)
 
 
+def size_of(shape: Shape) -> str:
+    """What `--sizes` takes for this very shape: its non-embedding count, if that is enough."""
+    count = format_count(shape.params_non_embedding)
+    if SMALLEST <= shape.params_non_embedding <= LARGEST:
+        settings: Any = {"vocab_size": shape.vocab_size, "context": shape.context}
+        if shape_for(count, **settings, arch=shape.arch) == shape:
+            return count
+    return f"{shape.name}x{shape.d_ff}"
+
+
 def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
     """The built-in shapes by growing parameter count."""
     return _ladder_for(ARCHITECTURES.pin(arch), vocab_size, context)

@@ -69,7 +69,7 @@ def sweep(
     watcher = watcher_of(progress)
     Range(0, 1e6).check("--max-hours", max_hours)
     spec = asked_spec(asked, settings)
-    if not (spec.sizes or spec.flops):
+    if not (spec.sizes or spec.flops or spec.runs):
         fix = "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k"
         raise InputError("no sizes were given", fix)
     check_choices(spec, starting=not dry_run)

@@ -37,12 +37,16 @@ def budgets_of(spec: SweepSpec, shape: Shape, tokens: Sequence[int]) -> list[Bud
     return list(dict.fromkeys(found))
 
 
-def smallest_alike(budgets: Sequence[Budget]) -> dict[Budget, int]:
-    """By budget the tokens of the smallest one that reads the same text."""
+def smallest_alike(budgets: Sequence[Budget], beside: Sequence[Budget] = ()) -> dict[Budget, int]:
+    """By budget the tokens of the smallest one that reads the same text, of these and of those
+    `beside` that are no longer: so a run next to a grid goes on from a trunk of the grid."""
     found: dict[int | None, int] = {}
     for budget in budgets:
         found[budget.unique] = min(budget.tokens, found.get(budget.unique, budget.tokens))
-    return {budget: found[budget.unique] for budget in budgets}
+    for budget in beside:
+        if budget.unique in found:
+            found[budget.unique] = min(budget.tokens, found[budget.unique])
+    return {budget: min(found[budget.unique], budget.tokens) for budget in budgets}
 
 
 def _whole(tokens: float, context: int) -> int:

@@ -9,13 +9,12 @@ data, corrected. Budgets count the real FLOPs of each shape, attention included,
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.quantity import format_count
-from llmscale.runs.shape import SMALLEST, Shape, ladder, shape_for
+from llmscale.runs.shape import Shape, ladder, size_of
 
 TOLERANCE = 0.01
 """A run's FLOPs may differ from its budget by this share: tokens come in whole sequences."""
@@ -116,14 +115,4 @@ def _point(shape: Shape, budget: float) -> GridPoint:
             f"tokens for N = {format_count(shape.params)}, and whole ones miss it by more than 1%",
             "choose larger budgets or a shorter context",
         )
-    return GridPoint(_name(shape), shape, tokens)
-
-
-def _name(shape: Shape) -> str:
-    """What `--sizes` takes for this very shape: its non-embedding count, if that is enough."""
-    count = format_count(shape.params_non_embedding)
-    if shape.params_non_embedding >= SMALLEST:
-        settings: Any = {"vocab_size": shape.vocab_size, "context": shape.context}
-        if shape_for(count, **settings, arch=shape.arch) == shape:
-            return count
-    return f"{shape.name}x{shape.d_ff}"
+    return GridPoint(size_of(shape), shape, tokens)

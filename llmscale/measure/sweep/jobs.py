@@ -1,6 +1,7 @@
 """The jobs of a sweep: every run that a specification asks for, with what each is trained on."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
@@ -28,13 +29,14 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     check_gpus(spec.hardware.gpus_per_run, device)
     whole = reads_whole_text(spec)
     jobs: dict[str, Job] = {}
-    for name, recipe, size, shape, budgets in list(_asked(spec, store)):
+    for name, recipe, one in list(_asked(spec, store)):
+        size, shape, budgets = one.name, one.shape, one.budgets
         mixed = store_of(spec, store, name)
         if not budgets:
             budgets = [Budget(mixed.train_tokens - 1)]
         smallest: dict[Budget, int] = {}
         if share_trunks(spec, recipe):
-            smallest = smallest_alike(budgets)
+            smallest = smallest_alike(budgets, beside=one.beside)
         taught = distillation_of(recipe, shape, mixed) if recipe.teacher else None
         for budget in budgets:
             tokens, begins_like = budget.tokens, smallest.get(budget)
@@ -49,7 +51,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
             text = JobText(mixed.name, mixed.fingerprint, *lengths)
             settings: Any = {"dtype": dtype, "begins_like": begins_like, "name": name}
             settings["distillation"] = taught
-            for seed in range(spec.seeds):
+            for seed in range(one.seeds):
                 job = make_job(size, shape, tokens, recipe, text, seed=seed, **settings)
                 _check(job, tokens)
                 jobs.setdefault(job.run_id, job)
@@ -71,7 +73,7 @@ def sweep_dtype(spec: SweepSpec, store: TokenStore, begun: str | None = None) ->
     asked, device = spec.hardware.dtype, spec.hardware.picked_device
     if asked == "auto" and begun is not None:
         return DtypeChoice(begun, "as this sweep was begun")
-    shapes = [shape for _, _, _, shape, _ in _asked(spec, store)]
+    shapes = [one.shape for _, _, one in _asked(spec, store)]
     return choose_dtype(asked, device, shapes)
 
 
@@ -96,30 +98,45 @@ def with_retries(
     return _in_order(found.values())
 
 
-def _asked(
-    spec: SweepSpec, store: TokenStore
-) -> Iterator[tuple[str, Recipe, str, Shape, list[Budget]]]:
-    """Every size of every variant: the variant's name and recipe, and what `_sizes` gives."""
+@dataclass(frozen=True)
+class _Size:
+    """A size to train: what it is asked for as, its shape, its budgets (none for one epoch of the
+    text), with how many seeds, and the budgets of the grid that runs next to it begin like."""
+
+    name: str
+    shape: Shape
+    budgets: list[Budget]
+    seeds: int
+    beside: Sequence[Budget] = ()
+
+
+def _asked(spec: SweepSpec, store: TokenStore) -> Iterator[tuple[str, Recipe, _Size]]:
+    """Every size of every variant, with the variant's name and recipe."""
     for name, recipe in spec.variants.items():
         for one in _sizes(spec, recipe, store):
-            yield name, recipe, *one
+            yield name, recipe, one
 
 
-def _sizes(
-    spec: SweepSpec, recipe: Recipe, store: TokenStore
-) -> Iterator[tuple[str, Shape, list[Budget]]]:
-    """Every size to train by `recipe`: its name, its shape, and its budgets; none for one epoch of
-    the text."""
+def _sizes(spec: SweepSpec, recipe: Recipe, store: TokenStore) -> Iterator[_Size]:
+    """Every size to train by `recipe`, those of single runs last."""
     settings: Any = {"vocab_size": store.vocab_size, "context": recipe.context}
     if spec.flops:
         asked = (spec.flops, spec.per_budget, spec.optimum, spec.spread)
         for point in isoflop_grid(*asked, **settings, arch=recipe.arch):
-            yield point.size, point.shape, budgets_of(spec, point.shape, [point.tokens])
-        return
+            budgets = budgets_of(spec, point.shape, [point.tokens])
+            yield _Size(point.size, point.shape, budgets, spec.seeds)
     for size in spec.sizes:
         shape = shape_for(size, **settings, arch=recipe.arch)
-        tokens = [budget.tokens(shape.params) for budget in spec.tokens]
-        yield size, shape, budgets_of(spec, shape, tokens)
+        yield _Size(size, shape, _grid_budgets(spec, shape), spec.seeds)
+    for run in spec.runs:
+        shape = shape_for(run.size, **settings, arch=recipe.arch)
+        budgets = budgets_of(spec, shape, [run.tokens.tokens(shape.params)])
+        yield _Size(run.size, shape, budgets, run.seeds, _grid_budgets(spec, shape))
+
+
+def _grid_budgets(spec: SweepSpec, shape: Shape) -> list[Budget]:
+    """The budgets of a size of the grid."""
+    return budgets_of(spec, shape, [budget.tokens(shape.params) for budget in spec.tokens])
 
 
 def reads_whole_text(spec: SweepSpec) -> bool:
@@ -130,7 +147,9 @@ def reads_whole_text(spec: SweepSpec) -> bool:
 
 def tokens_needed(spec: SweepSpec) -> int | None:
     """Training tokens to prepare, before the vocabulary is known; None for the whole text."""
-    if reads_whole_text(spec) or not (spec.tokens or spec.unique_tokens or spec.flops):
+    budgeted = spec.tokens or spec.unique_tokens or spec.flops or spec.runs
+    one_epoch = spec.sizes and not (spec.tokens or spec.unique_tokens)
+    if reads_whole_text(spec) or not budgeted or one_epoch:
         return None
     most = 0
     for recipe in spec.variants.values():
@@ -140,13 +159,20 @@ def tokens_needed(spec: SweepSpec) -> int | None:
             most = max(most, most_tokens(*grid, context=context, arch=arch))
         for size in spec.sizes:
             shape = shape_for(size, vocab_size=2**16, context=context, arch=arch)
-            tokens = [budget.tokens(shape.params) for budget in spec.tokens]
-            budgets = budgets_of(spec, shape, tokens)
-            longest = max(budget.unique or budget.tokens for budget in budgets)
-            if share_trunks(spec, recipe):
-                longest += min(budget.tokens for budget in budgets)
-            most = max(most, longest)
+            most = max(most, _longest(spec, recipe, _grid_budgets(spec, shape)))
+        for run in spec.runs:
+            shape = shape_for(run.size, vocab_size=2**16, context=context, arch=arch)
+            budgets = budgets_of(spec, shape, [run.tokens.tokens(shape.params)])
+            most = max(most, _longest(spec, recipe, budgets))
     return 1 + most
+
+
+def _longest(spec: SweepSpec, recipe: Recipe, budgets: Sequence[Budget]) -> int:
+    """Tokens of the text that the longest of these budgets draws from."""
+    longest = max(budget.unique or budget.tokens for budget in budgets)
+    if share_trunks(spec, recipe):
+        longest += min(budget.tokens for budget in budgets)
+    return longest
 
 
 def _in_order(jobs: Iterable[Job]) -> tuple[Job, ...]:

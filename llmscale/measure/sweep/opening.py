@@ -52,7 +52,8 @@ def open_results(
         words = re.sub(r"[^a-z0-9]+", "-", source).strip("-") or "text"
         stated = spec.to_json()
         budgets = list(spec.flops) or stated["tokens"]
-        repeated = [stated[name] for name in ("unique_tokens", "epochs") if stated[name]]
+        others = ("unique_tokens", "epochs", "runs")
+        repeated = [stated[name] for name in others if stated[name]]
         name = f"{words}-{_digest([basis, budgets, *repeated])}"
     return Results(ResultsFolder(Path("results") / name))
 
@@ -86,6 +87,7 @@ def stated_command(verb: str, results: Results, spec: SweepSpec, *others: Any) -
     usual = SweepSpec()
     without_option = (
         spec.recipes != usual.recipes,
+        spec.runs != usual.runs,
         replace(spec.data.cleaning, steps=()) != usual.data.cleaning,
         spec.data.augment != usual.data.augment,
         bool(spec.data.mixture),

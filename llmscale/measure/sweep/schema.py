@@ -29,6 +29,7 @@ def sweep_schema() -> dict[str, Any]:
         "propertyNames": {"pattern": f"^{RECIPE_NAME.pattern}$", "not": {"const": DEFAULT}},
         "additionalProperties": _table(Recipe),
     }
+    schema["properties"]["runs"]["items"]["required"] = ["size", "tokens"]
     weights = {"type": "number", "minimum": 0}
     schema["properties"]["data"]["properties"]["mixtures"] |= {
         "additionalProperties": {"type": "object", "additionalProperties": weights},
@@ -37,7 +38,8 @@ def sweep_schema() -> dict[str, Any]:
         "$schema": DIALECT,
         "title": "A sweep of llmscale",
         **schema,
-        "oneOf": [{"required": ["sizes"]}, {"required": ["flops"]}],
+        "anyOf": [{"required": [name]} for name in ("sizes", "flops", "runs")],
+        "not": {"required": ["sizes", "flops"]},
         "dependencies": {"tokens": ["sizes"]},
     }
 
@@ -76,6 +78,8 @@ def _property(one: Setting) -> dict[str, Any]:
 
 def _value(one: Setting) -> dict[str, Any]:
     """The schema of the type of a value."""
+    if one.is_list and one.each is not None:
+        return {"type": "array", "items": _table(one.each())}
     if one.is_list:
         (kind, *_) = typing.get_args(one.kind)
         item = {"type": _ITEMS[kind]}
@@ -84,6 +88,8 @@ def _value(one: Setting) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": _table(one.each())}
     if one.read is not None:
         return {"type": "object"}
+    if one.kind in _ITEMS and one.kind not in _SCALARS:
+        return {"type": _ITEMS[one.kind]}
     kinds = [_SCALARS[kind] for kind in one.kinds]
     if one.parse is not None:
         kinds.append("string")

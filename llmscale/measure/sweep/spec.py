@@ -13,6 +13,7 @@ from llmscale.errors import InputError, both
 from llmscale.errors.printable import begun
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.keeping import parse_keep
+from llmscale.measure.sweep.single_runs import SingleRun, read_single_runs
 from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.measure.train.run_spec import KEPT_DTYPES
@@ -196,6 +197,13 @@ class SweepSpec:
         group=OUTPUT,
         within=Range(0, 1e6),
     )
+    runs: tuple[SingleRun, ...] = setting(
+        (),
+        help="Single runs next to the grid, or without one, as `llmscale next` proposes them: "
+        '`{ size = "1M", tokens = "20x", seeds = 2 }`.',
+        read=read_single_runs,
+        each=lambda: SingleRun,
+    )
     data: TextSpec = setting(factory=TextSpec, help="The text.")
     recipe: Recipe = setting(factory=Recipe, help="How every run is trained.")
     recipes: dict[str, dict[str, Any]] = setting(
@@ -223,14 +231,14 @@ class SweepSpec:
                 f"give flops, or leave {grid_only[0]} out",
             )
         self._check_epochs()
-        asked = self.seeds * len(self.variants) * max(self._points, 1)
+        asked = len(self.variants) * max(self.seeds * self._points + self._single_runs, 1)
         if asked > MOST_RUNS:
             raise InputError(
                 f"this asks for {asked:,} runs, and a sweep has at most {MOST_RUNS:,}",
                 "ask for fewer sizes, budgets, recipes or seeds, or make several sweeps of them",
             )
         for recipe in self.variants.values():
-            for size in self.sizes:
+            for size in (*self.sizes, *(run.size for run in self.runs)):
                 shape_for(size, vocab_size=1, context=recipe.context, arch=recipe.arch)
 
     def _is_set(self, name: str) -> bool:
@@ -256,11 +264,19 @@ class SweepSpec:
             )
 
     @property
+    def _single_runs(self) -> int:
+        """Runs next to the grid, each as often as its text differs."""
+        return self._texts * sum(run.seeds for run in self.runs)
+
+    @property
+    def _texts(self) -> int:
+        return max(len(self.unique_tokens), 1) * max(len(self.epochs), 1)
+
+    @property
     def _points(self) -> int:
         """Pairs of a size and a budget, each as often as its text differs."""
-        texts = max(len(self.unique_tokens), 1) * max(len(self.epochs), 1)
         budgets = len(self.sizes) * max(len(self.tokens), 1)
-        return texts * (len(self.flops) * self.per_budget or budgets)
+        return self._texts * (len(self.flops) * self.per_budget or budgets)
 
     @cached_property
     def variants(self) -> dict[str, Recipe]:
@@ -327,6 +343,7 @@ class SweepSpec:
         payload["sizes"] = list(self.sizes)
         for name in ("tokens", "unique_tokens"):
             payload[name] = [str(budget) for budget in getattr(self, name)]
+        payload["runs"] = [run.to_json() for run in self.runs]
         payload["data"] = self.data.stated()
         return payload
 
@@ -373,7 +390,7 @@ def read_spec(path: Path) -> SweepSpec:
 
     table = beside(read_toml(path), path.parent)
     check_keys(table, set(keys_of(SweepSpec)), str(path))
-    if "sizes" not in table and "flops" not in table:
+    if not {"sizes", "flops", "runs"} & set(table):
         raise InputError(
             f"{path} names no sizes", 'add a line like sizes = ["10k", "30k", "100k", "300k"]'
         )

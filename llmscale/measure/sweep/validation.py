@@ -56,6 +56,10 @@ def _budgets(spec: SweepSpec) -> Iterator[int]:
             shape = shape_for(size, vocab_size=_SMALL_VOCABULARY, **settings)
             tokens = [budget.tokens(shape.params) for budget in spec.tokens]
             yield from (budget.tokens for budget in budgets_of(spec, shape, tokens))
+        for run in spec.runs:
+            shape = shape_for(run.size, vocab_size=_SMALL_VOCABULARY, **settings)
+            tokens = [run.tokens.tokens(shape.params)]
+            yield from (budget.tokens for budget in budgets_of(spec, shape, tokens))
 
 
 def named_by(spec: SweepSpec) -> SweepSpec:

@@ -1,0 +1,79 @@
+"""`llmscale next`: which runs to make next, so that a forecast narrows most for its cost."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from llmscale.commands import output
+from llmscale.commands._options import JsonOption, TableArgument, takes_settings
+from llmscale.explain import digits
+from llmscale.explain.api.next_runs_settings import NextSpec
+from llmscale.quantity import format_count
+
+if TYPE_CHECKING:
+    from llmscale.explain.design.proposal import NextRuns
+
+
+@takes_settings(NextSpec, leave_out=("holdout", "intervals", "diagnostics"))
+def next(
+    table: TableArgument = None,
+    notes: output.NotesOption = False,
+    json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Choose the runs that narrow the interval of a forecast most for their FLOPs, with the reason
+    for each, and write them as a sweep.
+
+    Example: llmscale next runs.csv --budget 1e19 --target 1e22 -o next.toml
+    """
+    import llmscale
+
+    found = llmscale.next_runs(table, **settings)
+    if json:
+        output.print_json(found.to_json())
+    else:
+        _show(found)
+    output.warn_all(found.notes, every=notes)
+
+
+def _show(found: "NextRuns") -> None:
+    output.results.say("proposed:", "bold", found.verdict, "bold")
+    for name, said in found.said():
+        output.results.say(f"{name}:", "", said)
+    if found.runs:
+        _show_runs(found)
+    if found.drawn:
+        output.results.say("figure:", "", found.drawn)
+    if found.written and "--out" in found.command:
+        output.show_next(found.command)
+    elif found.written:
+        said = f"name the text and the recipe in {found.written}, then: {found.command}"
+        output.show_next(said)
+    elif found.runs:
+        output.show_next("add -o next.toml, to write them as a sweep")
+
+
+def _show_runs(found: "NextRuns") -> None:
+    """A line a run, and below the table why each."""
+    headings = ("", "size", "D", "D/N", "seed", "FLOPs", "share", "then the interval", "beyond")
+    table = output.make_table("runs to make, in this order", *headings, left=2, least=("share",))
+    now = digits.ends(*found.before, found.loss)
+    table.add_row("", "now", "", "", "", "", "", now, _times(float(found.forecast.horizon)))
+    for place, run in enumerate(found.runs, 1):
+        table.add_row(
+            str(place),
+            run.size,
+            format_count(run.tokens),
+            f"{run.tokens_per_param:.3g}",
+            str(run.seed),
+            f"{run.flops:.1e}",
+            f"{run.flops / found.budget:.1%}",
+            digits.ends(run.low, run.high, found.loss),
+            _times(run.horizon),
+        )
+    output.results.print(table)
+    for place, run in enumerate(found.runs, 1):
+        output.results.say(f"{place}:", "", run.reason)
+
+
+def _times(horizon: float) -> str:
+    return digits.times(math.exp(horizon), 2) if horizon > 0 else "inside"

@@ -1,0 +1,214 @@
+"""`llmscale.next_runs`: which runs to make next, so that a forecast narrows most for its cost."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from llmscale.errors import InputError, LlmscaleError
+from llmscale.errors.command_lines import command_line
+from llmscale.explain.api.fitted import Asked, tested
+from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
+from llmscale.explain.api.predict import predict
+from llmscale.explain.api.read import LawName
+from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.design.believed import Believed
+from llmscale.explain.design.proposal import NextRuns
+from llmscale.explain.design.propose import Choice, Wanted
+from llmscale.explain.design.sizes import OwnSweep, own_sweep
+from llmscale.explain.design.sweep_file import COMMAND
+from llmscale.explain.fit.parametric import bare_fit
+from llmscale.explain.forecast.asked import forecast_at
+from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.table import RunTable
+from llmscale.quantity import parse_budget, parse_count
+from llmscale.runs.safe_paths import refuse_unusable
+from llmscale.runs.safe_write import make_folder, write_text
+from llmscale.settings import shows_keywords
+
+_PLACE = "name a file like -o next.toml, in a folder that you may write to"
+
+
+@shows_keywords(NextSpec)
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
+def next_runs(
+    source: Any = None,
+    *,
+    budget: Any = None,
+    target: Any = None,
+    params: Any = None,
+    tokens: Any = None,
+    width: float | None = None,
+    batch: int | None = None,
+    tokens_per_param: Any = None,
+    sizes: Any = None,
+    max_run_flops: Any = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    output: Path | str | bool = False,
+    figure: Path | str | None = None,
+    **settings: Unpack[Given],
+) -> NextRuns:
+    """The runs to make next with a `budget` of FLOPs, so that the interval that `predict` gives of
+    the loss at a target is expected to be as narrow as it can be.
+
+    The target is the compute-optimal run of `target` FLOPs, or that of `params` and `tokens`. At
+    most `batch` runs are proposed: new ones, longer ones of sizes that are there, and repeats;
+    fewer if the interval, from low to high, is expected to be as narrow as `width`, or if more are
+    not worth it. `tokens_per_param` and `sizes` bound the runs ("5,320", "10M,1B"), and
+    `max_run_flops` the largest one. `output` is a .toml that `llmscale sweep` runs; of a results
+    folder it goes on with its sweep. `figure` is a picture of the choice. The same call gives the
+    same runs. `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
+    keywords = {"budget": budget, "target": target, "params": params, "tokens": tokens}
+    keywords |= {"width": width, "batch": batch, "tokens_per_param": tokens_per_param}
+    keywords |= {"sizes": sizes, "max_run_flops": max_run_flops}
+    keywords |= {"law": law, "refit": refit, "output": output, "figure": figure}
+    keywords |= dict(settings)
+    spec = asked_spec(NextSpec, keywords)
+    asked = Asked(source, (), reading_given(settings), options_given(spec, settings), spec.refit)
+    return _next_runs(asked, spec, settings)
+
+
+def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
+    wanted = _wanted(spec)
+    path = _path(spec.output)
+    if spec.figure is not None:
+        from llmscale.explain.figures._place import check_place
+
+        check_place(Path(spec.figure))
+    forecast = _forecast(asked, spec, settings)
+    assert forecast.fit is not None
+    runs = forecast.fit.table
+    sweep = own_sweep(runs)
+    if path is not None:
+        _check_one_recipe(runs, sweep)
+    found = Choice(plausible_laws(forecast), runs, sweep, wanted).propose()
+    if path is not None and found.runs:
+        make_folder(path.parent, _PLACE)
+        out = () if sweep is None else ("--out", sweep.folder.path)
+        command = command_line("llmscale", "sweep", path, *out)
+        write_text(path, found.toml.replace(COMMAND, command))
+        found = replace(found, written=str(path), command=command)
+    if spec.figure is not None:
+        from llmscale.explain.design.figure import draw
+
+        found = replace(found, drawn=str(draw(found).save(spec.figure).path))
+    return found
+
+
+def _wanted(spec: NextSpec) -> Wanted:
+    if spec.budget is None:
+        raise InputError("no budget was given", "say what the runs may cost: --budget 1e19")
+    sizes = None
+    if spec.sizes is not None:
+        sizes = ends_said("--sizes", spec.sizes, lambda text: _count("--sizes", text))
+    most = math.inf if spec.max_run_flops is None else _count("--max-run-flops", spec.max_run_flops)
+    return Wanted(
+        _count("--budget", spec.budget),
+        spec.batch,
+        ends_said("--tokens-per-param", spec.tokens_per_param, _ratio),
+        sizes,
+        most,
+        spec.width,
+    )
+
+
+def _count(name: str, given: Any) -> float:
+    return float(parse_count(str(given), name))
+
+
+def _ratio(given: Any) -> float:
+    text = str(given).strip()
+    return parse_budget(text if text.endswith("x") else f"{text}x").amount
+
+
+def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
+    """The forecast of the target, as `predict` gives it. Raises InputError."""
+    target: dict[str, Any] = {"flops": spec.target, "params": spec.params, "tokens": spec.tokens}
+    given = {name: value for name, value in target.items() if value is not None}
+    if set(given) not in ({"flops"}, {"params", "tokens"}):
+        raise InputError(
+            "the target of the forecast is not said"
+            if not given
+            else "the target is said twice"
+            if "flops" in given
+            else "half of the target is said",
+            "give --target 1e22 for the best run of so many FLOPs, or --params and --tokens",
+        )
+    found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
+    assert isinstance(found, Forecast)
+    assert found.fit is not None
+    if np.ndim(found.loss):
+        raise InputError("there are several targets", "give one: --target 1e22")
+    fit = found.fit
+    if set(fit.law.inputs) != {"params", "tokens"}:
+        raise InputError(
+            f"{fit.law.name} is no law in N and D, which tells what a run costs",
+            "name one that is: --law chinchilla",
+        )
+    if not len(fit.replicates) or not np.isfinite([found.low, found.high]).all():
+        raise InputError(
+            f"the fit of {fit.law.name} has no intervals, which more runs would narrow",
+            "leave --bootstrap 0 out, or name the table to fit it again",
+        )
+    if fit.runs is None:
+        raise InputError(
+            "the runs of this fit are not here, and what is worth adding depends on them",
+            "name the table in its place",
+        )
+    return found
+
+
+def plausible_laws(forecast: Forecast) -> list[Believed]:
+    """The law of a forecast of one run, and those that forecast the same table as well, by their
+    errors on it."""
+    found = [(forecast, 1.0)]
+    first, *others = forecast.chosen.contenders if forecast.chosen else (None,)
+    for one in others:
+        assert first is not None
+        if not one.as_good:
+            continue
+        told = _forecast_by(forecast, one.law)
+        if told is not None:
+            worse = one.error / first.error if one.budgets and first.budgets else 1.0
+            found.append((told, max(worse, 1.0) ** -2))
+    total = sum(share for _, share in found)
+    return [Believed(told, share / total) for told, share in found]
+
+
+def _forecast_by(forecast: Forecast, law: str) -> Forecast | None:
+    """The forecast of the same run by another law; None if it has no interval there."""
+    assert forecast.fit is not None
+    table, options = forecast.fit.table, forecast.fit.options
+    at = {"params": forecast.params, "tokens": forecast.tokens}
+    try:
+        fit = bare_fit(table, law, replace(options, holdout="none"))
+        told = forecast_at(fit, level=forecast.level, check=tested(fit, forecast.level), **at)
+    except LlmscaleError:
+        return None
+    return told if np.isfinite([told.low, told.high]).all() else None
+
+
+def _path(output: Path | str | bool) -> Path | None:
+    """Where to write, or None. Raises InputError for what is no .toml."""
+    if output is False or output is None:
+        return None
+    path = Path("next.toml" if output is True else output)
+    if path.suffix != ".toml":
+        raise InputError(f"{path} is no .toml", _PLACE)
+    if refuse_unusable(path, _PLACE).is_dir():
+        raise InputError(f"{path} is a folder", _PLACE)
+    return path
+
+
+def _check_one_recipe(runs: RunTable, sweep: OwnSweep | None) -> None:
+    """Raise InputError if the file would train every run by several recipes."""
+    if sweep is None or not sweep.spec.get("recipes"):
+        return
+    names = ", ".join(("default", *sweep.spec["recipes"]))
+    raise InputError(
+        f"the sweep of {runs.path} trains each run by several recipes: {names}",
+        "leave --out out, and write the runs into a sweep of one recipe",
+    )

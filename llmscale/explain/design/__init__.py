@@ -1,0 +1,1 @@
+"""Which runs to measure next: optimal design over the laws that are plausible."""

@@ -1,0 +1,53 @@
+"""Why a run is proposed, in a sentence: what it does to the forecast that others would not."""
+
+import math
+
+from llmscale.explain import digits
+from llmscale.explain.design.batch import Bought
+from llmscale.explain.design.candidates import Candidates
+from llmscale.explain.estimation.result import Fit
+
+_MOSTLY = 0.5
+"""A part of the gain that is larger than this share of it is the reason."""
+_SHORTER = 0.05
+"""A distance that is shorter by less than this, in ln C, is as long."""
+_OFF = 2.0
+"""Tokens a parameter this many times those of the optimum, or less, are near it."""
+
+
+def reason_of(one: Bought, candidates: Candidates, fit: Fit, *, again: bool) -> str:
+    """Why this run, by how much of its gain is a shorter distance, and by where it lies; `again` if
+    there is such a run already."""
+    before, after = one.before.first, one.after.first
+    gain = before.width - after.width
+    by_reach = before.width - before.width_by_reach(one.run)
+    if by_reach > _MOSTLY * gain:
+        return _further(before.horizon, after.horizon)
+    shorter = ""
+    if after.horizon < before.horizon - _SHORTER:
+        shorter = f"; {_further(before.horizon, after.horizon)}"
+    if again:
+        return f"again with another seed: tells the law from noise{shorter}"
+    return f"{_where(one.run, candidates, fit)}{shorter}"
+
+
+def _further(before: float, after: float) -> str:
+    beyond = digits.times(math.exp(before), 2)
+    if after <= 0:
+        return f"reaches the target, from {beyond} short of it"
+    return f"shortens the extrapolation from {beyond} to {digits.times(math.exp(after), 2)}"
+
+
+def _where(run: int, candidates: Candidates, fit: Fit) -> str:
+    """Where the run lies, and what a run there tells."""
+    N, D = float(candidates.params[run]), float(candidates.tokens[run])
+    best = fit.law.optimal(6.0 * N * D)
+    if best is None:
+        return "narrows the law where the forecast is most uncertain"
+    times = (D / N) / (float(best[1]) / float(best[0]))
+    if 1.0 / _OFF <= times <= _OFF:
+        return "near the optimum of its budget: tells how the loss falls with compute"
+    side = "longer" if times > 1 else "shorter"
+    factor = digits.times(max(times, 1.0 / times), 2)
+    what = "tells the effect of N from that of D"
+    return f"{factor} {side} than the optimum of its budget: {what}"

@@ -1,0 +1,103 @@
+"""A TOML file for `llmscale sweep`: the runs that are proposed, next to those of the sweep that the
+table is of, so that it goes on in the same folder."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llmscale.explain.design.proposal import NextRuns, ProposedRun
+from llmscale.explain.design.sizes import OwnSweep
+
+_GRID_ONLY = ("per_budget", "optimum", "spread")
+"""Settings that a sweep without `flops` does not take."""
+_RUNS = "runs"
+COMMAND = "llmscale sweep THIS_FILE"
+"""Stands for the command that trains the runs, until the file has a name."""
+
+
+def sweep_file(found: NextRuns, tokens: Sequence[str | int], sweep: OwnSweep | None) -> str:
+    """The text of the file; `tokens` is what each run is asked for."""
+    lines = [f"# {line}" for line in _heading(found, sweep)]
+    spec: Mapping[str, Any] = sweep.spec if sweep else {}
+    lines += _values(_grid(spec))
+    lines += _listed(_together(found.runs, tokens, spec.get(_RUNS) or ()))
+    for name in ("data", "recipe", "recipes", "hardware"):
+        lines += _table(name, _said(name, spec.get(name) or {}))
+    return "\n".join(lines) + "\n"
+
+
+def _heading(found: NextRuns, sweep: OwnSweep | None) -> Iterator[str]:
+    yield "Runs that llmscale next proposes for a forecast at " + found.target + "."
+    yield f"They cost {found.flops:.3g} FLOPs of a budget of {found.budget:.3g}."
+    if sweep is None:
+        yield "N stands for the size. Name the text and the recipe in [data] and [recipe], then:"
+    else:
+        yield "They go on with the sweep that is there, of which only new runs are trained:"
+    yield f"  {COMMAND}"
+
+
+def _grid(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the sweep that are no tables."""
+    left_out = {_RUNS, *(() if spec.get("flops") else _GRID_ONLY)}
+    plain = {name: value for name, value in spec.items() if name not in left_out}
+    return {name: value for name, value in plain.items() if not isinstance(value, Mapping)}
+
+
+def _together(
+    runs: Sequence[ProposedRun], tokens: Sequence[str | int], known: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, Any], tuple[int, str]]:
+    """By size and tokens how many seeds are asked for, and why; what was asked for before, too."""
+    found = {(str(run["size"]), run["tokens"]): (int(run["seeds"]), "") for run in known}
+    for run, count in zip(runs, tokens, strict=True):
+        before, _ = found.get((run.size, count), (0, ""))
+        found[run.size, count] = max(before, run.seed + 1), run.reason
+    return found
+
+
+def _listed(runs: Mapping[tuple[str, Any], tuple[int, str]]) -> Iterator[str]:
+    yield "runs = ["
+    for (size, tokens), (seeds, reason) in runs.items():
+        said = f", seeds = {seeds}" if seeds > 1 else ""
+        why = f" # {reason}" if reason else ""
+        yield f"  {{ size = {_written(size)}, tokens = {_written(tokens)}{said} }},{why}"
+    yield "]"
+
+
+def _said(name: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A table without what says nothing; of the hardware only the executor's own table."""
+    if name != "hardware":
+        return table
+    executor = table.get("executor")
+    return {
+        key: value
+        for key, value in table.items()
+        if value != "auto" and (not isinstance(value, Mapping) or key == executor)
+    }
+
+
+def _table(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """A table and those in it."""
+    plain = list(_values({k: v for k, v in table.items() if not isinstance(v, Mapping)}))
+    if plain:
+        yield ""
+        yield f"[{name}]"
+        yield from plain
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _table(f"{name}.{_key(key)}", value)
+
+
+def _values(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if value is not None and value != [] and value != "":
+            yield f"{_key(name)} = {_written(value)}"
+
+
+def _key(name: str) -> str:
+    bare = name.replace("_", "").replace("-", "")
+    return name if bare.isalnum() and bare.isascii() else json.dumps(name)
+
+
+def _written(value: Any) -> str:
+    """JSON writes texts, numbers, truths and lists of them as TOML reads them."""
+    return json.dumps(value, ensure_ascii=False)
