@@ -1,5 +1,5 @@
-"""ScaleBench: which runs of a pool to buy, so that a law forecasts costly runs (Li et al. 2026, arXiv
-2604.22753), by the chooser of `llmscale next`.
+"""ScaleBench: which runs of a pool to buy, so that a law forecasts costly ones (Li et al. 2026,
+arXiv 2604.22753), by the chooser of `llmscale next`.
 
     git clone https://github.com/PlanarG/active-sl && git -C active-sl checkout e0a58ff
     python experiments/scalebench/scalebench.py active-sl --tasks moe,farseer --repeats 3
@@ -44,8 +44,8 @@ BUDGETS = (0.01, 0.05, 0.1)
 FIRST_SEED = 42
 RUNS_A_COEFFICIENT = 2.5
 """Of the cheapest runs, with which to start, and at most half of the first budget."""
-STARTS, STARTS_BETWEEN, WARM = 24, 8, 12
-SHARE_A_BATCH, MOST_A_BATCH = 0.15, 8
+STARTS, STARTS_BETWEEN, WARM = 24, 6, 6
+SHARE_A_BATCH, MOST_A_BATCH = 0.25, 16
 """A batch spends this share of what is left, in at most so many runs."""
 
 

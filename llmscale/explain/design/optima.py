@@ -20,8 +20,10 @@ coefficients (S, N, P)."""
 
 PRIOR = 0.3
 """Precision of the prior in a Box's coordinates."""
-TAILS = 4.0
-"""Degrees of freedom of Student's t, which misses follow."""
+FAR = 2.0
+"""Misses beyond this many standard deviations count by their size, not by its square, as in Huber's
+loss (smoothed). A loss that ignores them, as Student's t does, settles on one of several recipes in
+a table that mixes them."""
 _FREE = 1e-3
 """Share of the prior in the first half of the search: with few runs a strong one holds starts in
 the middle, since the noise seems large there."""
@@ -57,17 +59,17 @@ class Measured:
         return float(len(self.losses) * (_FLOOR * spread) ** 2)
 
     def misses(self, z: Array) -> tuple[Array, Array]:
-        """(S, N) and (S, N, P): what starts z (S, P) miss, whitened, and the slopes in z."""
+        """(S, N) and (S, N, P): what starts z (S, P) miss, whitened, and the slopes in z. Half the
+        square of a miss that is beyond the scale is the smoothed Huber loss of it."""
         coefficients = self.box.coefficients(z)
         said, slopes = self.law(coefficients, self.inputs)
         missed = (said - self.losses) @ self.whitening.T
         slopes = self.whitening @ (slopes * self.box.slopes(coefficients)[:, None, :])
         if self.scale is None:
             return missed, slopes
-        far = np.square(missed) / (TAILS * self.scale**2)
-        bent = np.sqrt(np.log1p(far) / np.where(far > 0, far, 1.0))
-        bent = np.where(far > 1e-12, bent, 1.0)
-        return missed * bent, slopes / ((1 + far) * bent)[:, :, None]
+        stretched = np.sqrt(1 + np.square(missed / (FAR * self.scale)))
+        bent = np.sqrt(2 / (1 + stretched))
+        return missed * bent, slopes / (stretched * bent)[:, :, None]
 
 
 @dataclass(frozen=True)
