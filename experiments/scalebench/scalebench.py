@@ -20,7 +20,7 @@ import numpy as np
 from llmscale.explain.design.box import Box
 from llmscale.explain.design.choose import choose_runs
 from llmscale.explain.design.laplace import Pool, plausible_optima, robust_scale
-from llmscale.explain.design.misfit import Trust, misfit_about
+from llmscale.explain.design.misfit import Trust, surroundings
 from llmscale.explain.design.optima import (
     LawAt,
     Measured,
@@ -44,6 +44,8 @@ BUDGETS = (0.01, 0.05, 0.1)
 FIRST_SEED = 42
 RUNS_A_COEFFICIENT = 2.5
 """Of the cheapest runs, with which to start, and at most half of the first budget."""
+FIRST_NOISE, LEAST_NOISE = 0.05, 0.01
+"""Of the losses, as shares of their spread: before any fit, and the least that is believed."""
 STARTS, STARTS_BETWEEN, WARM = 24, 6, 6
 SHARE_A_BATCH, MOST_A_BATCH = 0.25, 16
 """A batch spends this share of what is left, in at most so many runs."""
@@ -55,13 +57,18 @@ def main() -> None:
     parser.add_argument("--tasks", default="step-law,moe,data-constrained,farseer")
     parser.add_argument("--laws", default="", help="like sl_1,sl_2; all if left out")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--stand-ins",
+        action="store_true",
+        help="ask for the costliest runs of the pool, not for the targets: for choosing settings",
+    )
     parser.add_argument("--out", type=Path, help="a JSON file for every mark")
     asked = parser.parse_args()
     sys.path.insert(0, str(asked.checkout))
     marks: dict[str, Any] = {}
     for name in asked.tasks.split(","):
         marks[name] = {}
-        for task in _tasks(TASKS[name], asked.laws):
+        for task in _tasks(TASKS[name], asked.laws, asked.stand_ins):
             started = time.process_time()
             marks[name][task.sl_id] = [
                 mark(task, FIRST_SEED + repeat) for repeat in range(asked.repeats)
@@ -88,21 +95,20 @@ def forecasts(task: Any, group: Any, budgets: tuple[float, ...], seed: int) -> I
     low, high = np.array(task.param_bounds, dtype=float).T
     law, box = _law_at(task), Box(low, high)
     cost = group.cost_train / group.cost_train.sum()
-    trust = Trust()
-    pool = Pool(group.X_train, group.X_test, misfit_about(group.X_train, group.X_test, trust))
+    about = surroundings(group.X_train, group.X_test, Trust())
     generator = np.random.default_rng(seed)
     bought = _cheapest(cost, int(RUNS_A_COEFFICIENT * len(low)), budgets[0] / 2)
-    warm, scale = np.zeros((0, len(low))), None
+    warm, scale, noise = np.zeros((0, len(low))), None, FIRST_NOISE
     for budget in budgets:
         starts = STARTS
         while True:
             rows = np.array(bought)
-            runs = Measured(
-                law, box, pool.inputs[rows], group.y_train[rows],
-                pool.misfit.at(rows).whitening, scale,
-            )  # fmt: skip
+            pool = Pool(group.X_train, group.X_test, about.misfit(noise))
+            whitening, losses = pool.misfit.at(rows).whitening, group.y_train[rows]
+            runs = Measured(law, box, pool.inputs[rows], losses, whitening, scale)
             optima = _refit(runs, warm, starts, generator)
             warm, scale = optima.z[:WARM], robust_scale(runs, optima.z[0])
+            noise = float(np.clip(scale / runs.spread, max(noise / 2, LEAST_NOISE), noise * 2))
             batch = _batch(runs, rows, optima, pool, cost, budget)
             if not batch:
                 break
@@ -138,11 +144,23 @@ def _cheapest(cost: Array, count: int, budget: float) -> list[int]:
     return [int(row) for row in order[: max(affordable, 1)]]
 
 
-def _tasks(dataset: str, laws: str) -> list[Any]:
+def _tasks(dataset: str, laws: str, stand_ins: bool) -> list[Any]:
     from benchmark.task import load_tasks_for_dataset  # type: ignore[import-not-found]
 
     tasks = load_tasks_for_dataset(dataset)
+    if stand_ins:
+        for group in tasks[0].groups:  # the groups are shared by the laws
+            _ask_for_costliest(group)
     return [task for task in tasks if not laws or task.sl_id in laws.split(",")]
+
+
+def _ask_for_costliest(group: Any) -> None:
+    """As many of the pool's runs as there are targets become the targets, and leave the pool."""
+    least = np.sort(group.cost_train)[-len(group.y_test)]
+    dear = group.cost_train >= least
+    group.X_test, group.y_test = group.X_train[dear], group.y_train[dear]
+    group.X_train, group.y_train = group.X_train[~dear], group.y_train[~dear]
+    group.cost_train = group.cost_train[~dear]
 
 
 def _law_at(task: Any) -> LawAt:

@@ -95,7 +95,7 @@ def _plausible(
         np.hstack([at_open[1], drift]),
         np.hstack([at_targets[1], no_drift]),
         covariance,
-        noise * np.sqrt(pool.misfit.scaled(measured)[open_to]),
+        noise * np.sqrt(pool.misfit.noise[open_to]),
         -float(optima.objective[index] + 0.5 * log_volume),
     )
 

@@ -20,34 +20,29 @@ _AT_TARGETS = 0.01
 
 @dataclass(frozen=True)
 class Trust:
-    """How far from the targets a law is trusted; distances in standard deviations of the logarithms
-    of what the runs vary."""
+    """How far from the targets a law is trusted: misses are shares of the spread of the losses, and
+    distances are in standard deviations of the logarithms of what the runs vary."""
 
-    scatter: float = 10.0
-    """The noise's variance at a distance d is 1 + scatter d², in units of that at the targets."""
-    drift: float = 30.0
-    """Variance of the smooth drift far away, in the units of the mean noise."""
+    scatter: float = 0.05
+    """Of each run on its own, at a distance of 1; it grows in proportion."""
+    drift: float = 0.15
+    """Of the smooth drift, far away."""
     length: float = 3.0
     """Distance over which the drift changes."""
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """Of N runs: their noise, as a variance in sum N over all, and their drift by features."""
+    """Of N runs, in units of the noise that the losses have anyway."""
 
     noise: Array
-    """(N,)"""
+    """(N,): variance of a run on its own, 1 at the targets."""
     drift: Array
-    """(N, m): the drift is drift @ w, w ~ N(0, I) in the units of the noise's variance."""
+    """(N, m): the drift is drift @ w, w ~ N(0, I)."""
 
     def at(self, runs: Array) -> "Misfit":
-        """Of these runs, in the units in which their own noise is 1 in the mean."""
-        mean = self.noise[runs].mean()
-        return Misfit(self.noise[runs] / mean, self.drift[runs])
-
-    def scaled(self, runs: Array) -> Array:
-        """(N,): the noise's variance of all in the units of `at(runs)`."""
-        return np.asarray(self.noise / self.noise[runs].mean())
+        """Of these runs."""
+        return Misfit(self.noise[runs], self.drift[runs])
 
     @property
     def whitening(self) -> Array:
@@ -56,9 +51,24 @@ class Misfit:
         return np.asarray(np.linalg.inv(np.linalg.cholesky(covariance)))
 
 
-def misfit_about(runs: Array, targets: Array, trust: Trust) -> Misfit:
-    """Of a law that is to hold at the targets (T, d), the N runs (N, d) being inputs of laws, all
-    positive."""
+@dataclass(frozen=True)
+class Surroundings:
+    """Where the N runs are about the targets, at which a law is to hold."""
+
+    apart: Array
+    """(N,): squared distance from the nearest target."""
+    drift: Array
+    """(N, m): features of a drift of size 1 that is nil at the targets."""
+    trust: Trust
+
+    def misfit(self, noise: float) -> Misfit:
+        """`noise` is what the losses have anyway, as a share of their spread."""
+        scatter = np.square(self.trust.scatter / noise)
+        return Misfit(1 + scatter * self.apart, self.trust.drift / noise * self.drift)
+
+
+def surroundings(runs: Array, targets: Array, trust: Trust) -> Surroundings:
+    """Of runs (N, d) and targets (T, d), inputs of laws that are all positive."""
     places, asked = _places(runs, targets)
     apart = np.square(places[:, None] - asked[None]).mean(axis=2).min(axis=1)
     features = _features(np.vstack([places, asked]) / trust.length)
@@ -66,7 +76,7 @@ def misfit_about(runs: Array, targets: Array, trust: Trust) -> Misfit:
     _, sizes, directions = np.linalg.svd(at_targets, full_matrices=False)
     known = np.square(sizes) / (np.square(sizes) + _AT_TARGETS)
     drift = at_runs - ((at_runs @ directions.T) * known) @ directions
-    return Misfit(1 + trust.scatter * apart, np.sqrt(trust.drift) * drift)
+    return Surroundings(apart, drift, trust)
 
 
 def _places(runs: Array, targets: Array) -> tuple[Array, Array]:

@@ -53,10 +53,14 @@ class Measured:
     prior: float = PRIOR
 
     @property
+    def spread(self) -> float:
+        """Of the losses."""
+        return float(max(self.losses.std(), _FLOOR_OF_LEVEL * np.abs(self.losses).mean()))
+
+    @property
     def floor(self) -> float:
         """The sum of squares that is always there."""
-        spread = max(self.losses.std(), _FLOOR_OF_LEVEL * np.abs(self.losses).mean())
-        return float(len(self.losses) * (_FLOOR * spread) ** 2)
+        return float(len(self.losses) * (_FLOOR * self.spread) ** 2)
 
     def misses(self, z: Array) -> tuple[Array, Array]:
         """(S, N) and (S, N, P): what starts z (S, P) miss, whitened, and the slopes in z. Half the

@@ -6,7 +6,7 @@ import pytest
 from llmscale.explain.design.belief import belief_of, gains
 from llmscale.explain.design.box import Box
 from llmscale.explain.design.laplace import Pool, plausible_optima
-from llmscale.explain.design.misfit import Misfit, Trust, misfit_about
+from llmscale.explain.design.misfit import Misfit, Trust, surroundings
 from llmscale.explain.design.optima import Measured, find_optima, scattered_starts
 from llmscale.explain.laws import Array
 
@@ -99,7 +99,7 @@ def test_the_variance_of_a_target_is_that_of_bayesian_regression() -> None:
 
 def test_a_law_holds_at_its_targets_and_may_drift_far_from_them() -> None:
     runs = np.geomspace(1, 1e6, 30)[:, None]
-    misfit = misfit_about(runs, runs[-1:], Trust())
+    misfit = surroundings(runs, runs[-1:], Trust()).misfit(0.05)
     drift = np.sum(misfit.drift**2, axis=1)
     assert drift[-1] < 0.01 * drift[0]
     assert misfit.noise[-1] == pytest.approx(1.0)
@@ -113,7 +113,9 @@ def test_many_runs_far_from_the_target_tell_little_more_than_few() -> None:
         inputs = np.concatenate([np.geomspace(1, 4, 4 * copies), [50.0]])[:, None]
         losses = straight(np.array([[1.0, -0.5, 0.1]]), inputs)[0][0]
         losses += np.random.default_rng(3).normal(0, 0.05, len(losses))
-        pool = Pool(inputs, np.array([[60.0]]), misfit_about(inputs, np.array([[60.0]]), trust))
+        pool = Pool(
+            inputs, np.array([[60.0]]), surroundings(inputs, np.array([[60.0]]), trust).misfit(0.05)
+        )
         rows = np.arange(4 * copies)
         runs = Measured(
             straight, measured().box, inputs[rows], losses[rows], pool.misfit.at(rows).whitening
@@ -124,6 +126,6 @@ def test_many_runs_far_from_the_target_tell_little_more_than_few() -> None:
         assert gains(belief_of(laws)).total[0] > 0
         return belief_of(laws).variance
 
-    alone, together = Trust(scatter=0, drift=0), Trust(scatter=0, drift=300)
+    alone, together = Trust(scatter=0, drift=0), Trust(scatter=0, drift=1)
     assert left(30, alone) / left(3, alone) < 0.3
     assert left(30, together) / left(3, together) > 0.5
