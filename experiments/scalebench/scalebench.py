@@ -20,7 +20,7 @@ import numpy as np
 from llmscale.explain.design.box import Box
 from llmscale.explain.design.choose import choose_runs
 from llmscale.explain.design.laplace import Pool, plausible_optima, robust_scale
-from llmscale.explain.design.misfit import Trust, surroundings
+from llmscale.explain.design.misfit import Rows, Trust, surroundings
 from llmscale.explain.design.optima import (
     LawAt,
     Measured,
@@ -47,7 +47,7 @@ RUNS_A_COEFFICIENT = 2.5
 FIRST_NOISE, LEAST_NOISE = 0.05, 0.01
 """Of the losses, as shares of their spread: before any fit, and the least that is believed."""
 STARTS, STARTS_BETWEEN, WARM = 24, 6, 6
-SHARE_A_BATCH, MOST_A_BATCH = 0.25, 16
+SHARE_A_BATCH, MOST_A_BATCH = 0.15, 8
 """A batch spends this share of what is left, in at most so many runs."""
 
 
@@ -123,7 +123,7 @@ def _refit(runs: Measured, warm: Array, count: int, generator: np.random.Generat
 
 
 def _batch(
-    runs: Measured, rows: Array, optima: Optima, pool: Pool, cost: Array, budget: float
+    runs: Measured, rows: Rows, optima: Optima, pool: Pool, cost: Array, budget: float
 ) -> list[int]:
     """The next rows of the pool, or none if nothing more can be paid."""
     left = budget - cost[rows].sum()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmscale.explain.design.misfit import Misfit
+from llmscale.explain.design.misfit import Misfit, Rows
 from llmscale.explain.design.optima import Measured, Optima
 from llmscale.explain.design.plausible import Plausible, from_coefficients
 from llmscale.explain.laws import Array
@@ -27,7 +27,7 @@ class Pool:
 
 
 def plausible_optima(
-    runs: Measured, measured: Array, optima: Optima, pool: Pool, open_to: Array
+    runs: Measured, measured: Rows, optima: Optima, pool: Pool, open_to: Rows
 ) -> list[Plausible]:
     """Of `open_to`, rows of the pool, after the rows `measured`: the distinct optima, the best
     first."""
@@ -65,7 +65,7 @@ def robust_scale(runs: Measured, z: Array) -> float:
 
 
 def _plausible(
-    runs: Measured, measured: Array, optima: Optima, index: int, pool: Pool, open_to: Array
+    runs: Measured, measured: Rows, optima: Optima, index: int, pool: Pool, open_to: Rows
 ) -> Plausible:
     """One optimum. What is unknown of a run is the coefficients and the drift there, which the
     measured runs tell of together; of a target only the coefficients, since it has no drift."""

@@ -8,8 +8,11 @@ they count as few."""
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.explain.laws import Array
+
+Rows = NDArray[np.intp]
 
 _FEATURES = 200
 """Of the smooth drift: random Fourier features of a Gaussian kernel (Rahimi & Recht 2007)."""
@@ -40,7 +43,7 @@ class Misfit:
     drift: Array
     """(N, m): the drift is drift @ w, w ~ N(0, I)."""
 
-    def at(self, runs: Array) -> "Misfit":
+    def at(self, runs: Rows) -> "Misfit":
         """Of these runs."""
         return Misfit(self.noise[runs], self.drift[runs])
 

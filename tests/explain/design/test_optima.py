@@ -113,9 +113,8 @@ def test_many_runs_far_from_the_target_tell_little_more_than_few() -> None:
         inputs = np.concatenate([np.geomspace(1, 4, 4 * copies), [50.0]])[:, None]
         losses = straight(np.array([[1.0, -0.5, 0.1]]), inputs)[0][0]
         losses += np.random.default_rng(3).normal(0, 0.05, len(losses))
-        pool = Pool(
-            inputs, np.array([[60.0]]), surroundings(inputs, np.array([[60.0]]), trust).misfit(0.05)
-        )
+        target = np.array([[60.0]])
+        pool = Pool(inputs, target, surroundings(inputs, target, trust).misfit(0.05))
         rows = np.arange(4 * copies)
         runs = Measured(
             straight, measured().box, inputs[rows], losses[rows], pool.misfit.at(rows).whitening
