@@ -47,7 +47,7 @@ RUNS_A_COEFFICIENT = 2.5
 FIRST_NOISE, LEAST_NOISE = 0.05, 0.01
 """Of the losses, as shares of their spread: before any fit, and the least that is believed."""
 STARTS, STARTS_BETWEEN, WARM = 24, 6, 6
-SHARE_A_BATCH, MOST_A_BATCH = 0.15, 8
+SHARE_A_BATCH, MOST_A_BATCH = 0.25, 16
 """A batch spends this share of what is left, in at most so many runs."""
 
 
