@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from llmscale.version import __version__
 
 if TYPE_CHECKING:
+    from llmscale.adaptive.api import adaptive_sweep
+    from llmscale.adaptive.result import AdaptiveSweep
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.fit import fit
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from llmscale.runs.inspection import InspectedLadder, Inspection
 
 _PLACES = {
+    "AdaptiveSweep": "adaptive.result",
     "Allocation": "explain.allocation",
     "BestMixture": "explain.fit.mixtures",
     "Comparison": "explain.fit.comparison",
@@ -82,6 +85,7 @@ _PLACES = {
     "TrainedModel": "measure.trained.model",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
+    "adaptive_sweep": "adaptive.api",
     "export": "measure.trained.exchange.export",
     "best_mixtures": "explain.api.mixture",
     "evaluate": "measure.trained.evaluation.api",
@@ -106,6 +110,7 @@ _PLACES = {
 """Where each name is, below this package: it is imported when it is first asked for."""
 
 __all__ = [
+    "AdaptiveSweep",
     "Allocation",
     "BestMixture",
     "Comparison",
@@ -136,6 +141,7 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "adaptive_sweep",
     "best_mixtures",
     "evaluate",
     "export",
