@@ -1,7 +1,7 @@
-"""`llmscale.adaptive_sweep`: sweep, fit, choose the next runs, and again, until a forecast is narrow
-enough or a budget is spent."""
+"""`llmscale.adaptive_sweep`: sweep, fit, choose the next runs, and again, until a forecast is
+narrow enough or a budget is spent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from llmscale.adaptive.loop import Limits, Loop
 from llmscale.adaptive.result import AdaptiveSweep
 from llmscale.adaptive.settings import AutoSpec
 from llmscale.adaptive.spending import spent_flops
-from llmscale.adaptive.start import start_design
+from llmscale.adaptive.start import start_designs
 from llmscale.adaptive.state import State, check_same, read_state
 from llmscale.errors import InputError, counted
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
@@ -79,10 +79,10 @@ def adaptive_sweep(
     state = state.said(_limits_said(spec, auto))
     begins = state.under_way is None and not recorded_runs(folder)
     if begins:
-        design = _design(place, spec)
+        designs = _designs(place, spec)
         if dry_run:
-            return _result(loop, state, first=loop.start_round(design))
-        return _run(loop, loop.start(state, design))
+            return _result(loop, state, first=loop.start_round(designs)[0])
+        return _run(loop, loop.start(state, designs))
     if known is None:
         _check_ended(folder)
     if dry_run:
@@ -129,14 +129,15 @@ def _place(source: Any, out: Path | str | None) -> _Place:
     return _Place(folder, named=str(folder.path))
 
 
-def _design(place: _Place, spec: NextSpec) -> SweepSpec:
-    """The sweep that all begins with. Raises InputError if nothing says which."""
+def _designs(place: _Place, spec: NextSpec) -> Iterator[SweepSpec]:
+    """The sweeps that all can begin with. Raises InputError if nothing says which."""
     if place.sweep is None:
         raise InputError(
             f"there are no runs in {place.named} to go on with",
             "name the TOML file of a sweep to begin with",
         )
-    return start_design(place.sweep, ends_said("--tokens-per-param", spec.tokens_per_param, _ratio))
+    ratios = ends_said("--tokens-per-param", spec.tokens_per_param, _ratio)
+    return start_designs(place.sweep, ratios)
 
 
 def _ratio(given: Any) -> float:

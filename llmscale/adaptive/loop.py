@@ -1,13 +1,14 @@
 """The rounds of a loop: each is chosen, written down, trained and judged before the next one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llmscale.adaptive.result import round_line
 from llmscale.adaptive.spending import round_budget, spent_since
+from llmscale.adaptive.start import SHARE
 from llmscale.adaptive.state import ChosenRun, Round, State, outcome_of, write_state
 from llmscale.adaptive.watching import TooDear, Within
 from llmscale.errors import InputError, WorkError, counted
@@ -76,31 +77,36 @@ class Loop:
             if state.stop:
                 return state, forecast
 
-    def start(self, state: State, spec: SweepSpec) -> State:
+    def start(self, state: State, designs: Iterable[SweepSpec]) -> State:
         """The state after the runs that all begins with."""
-        state = state.begun(self.start_round(spec))
+        first, spec = self.start_round(designs)
         as_kept = json.loads(json.dumps(spec.to_json()))
         text = spec_file(as_kept, "The runs that a loop of llmscale next --auto begins with.")
         write_text(self.folder.round_path(0), text)
+        state = state.begun(first)
         write_state(self.folder, state)
         return self._trained(state)
 
-    def start_round(self, spec: SweepSpec) -> Round:
-        """The runs that all begins with, and what they cost. Raises InputError if that is more than
-        the budget."""
+    def start_round(self, designs: Iterable[SweepSpec]) -> tuple[Round, SweepSpec]:
+        """The runs that all begins with: the first of `designs` that leaves most of the budget, or
+        else the last. Raises InputError if that costs more than the budget."""
         silent: Any = {**self.training, "progress": Silent(), "dry_run": True}
-        plan = sweep(spec, out=self.folder.path, **silent).plan
-        if plan.flops > self.limits.budget:
+        budget = self.limits.budget
+        for spec in designs:
+            plan = sweep(spec, out=self.folder.path, **silent).plan
+            if plan.flops <= SHARE * budget:
+                break
+        if plan.flops > budget:
             raise InputError(
                 f"the {counted(len(plan.runs), 'run')} to begin with cost {plan.flops:.3g} FLOPs, "
-                f"more than the budget of {self.limits.budget:.3g}",
+                f"more than the budget of {budget:.3g}",
                 "give a larger --budget, or smaller sizes and fewer tokens in the file",
             )
         runs = tuple(
             ChosenRun(run.job.size, run.job.tokens, run.job.seed, run.own_flops)
             for run in plan.runs
         )
-        return Round(0, self.limits.budget, runs)
+        return Round(0, budget, runs), spec
 
     def forecast(self) -> Forecast:
         """The forecast of the target as things stand."""

@@ -2,7 +2,7 @@
 be fitted to."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from llmscale.errors import InputError, both
@@ -12,38 +12,48 @@ from llmscale.runs.shape import shape_for
 
 SIZES = 3
 BUDGETS = 3
-_RATIOS = (5.0, 80.0)
-"""Tokens a parameter from the shortest to the longest run of a size, around the 20 of Hoffmann et
+SHARE = 0.3
+"""Of the budget of a loop, what a start may cost if there is a cheaper one."""
+_SHORTEST = 5.0
+_LONGEST = (80.0, 40.0, 20.0)
+"""Tokens a parameter of the shortest and of the longest run of a size, around the 20 of Hoffmann et
 al. (2022): runs of one ratio do not tell the effect of N from that of D."""
 
 
-def start_design(spec: SweepSpec, ratios: tuple[float, float]) -> SweepSpec:
-    """The three smallest of the sizes of `spec`, each on three token budgets: the first, the middle
-    and the last of its own if it has as many, else between 5 and 80 a parameter and within
-    `ratios`. Of an IsoFLOP grid it is the three smallest budgets. Raises InputError."""
+def start_designs(spec: SweepSpec, ratios: tuple[float, float]) -> Iterator[SweepSpec]:
+    """What a loop can begin with, the dearest first: the three smallest of the sizes of `spec`,
+    each on three token budgets. These are the first, the middle and the last of its own if it has
+    as many, else from 5 to 80, 40 or 20 tokens a parameter, within `ratios`. Of an IsoFLOP grid it
+    is the three smallest budgets. Raises InputError."""
     if len(spec.variants) > 1:
         raise InputError(
             f"the sweep trains each run by several recipes or mixtures: {both([*spec.variants])}",
             "leave one: a forecast is of one recipe",
         )
     if spec.flops:
-        return replace(spec, flops=tuple(sorted(spec.flops)[:BUDGETS]), per_budget=SIZES, seeds=1)
+        yield replace(spec, flops=tuple(sorted(spec.flops)[:BUDGETS]), per_budget=SIZES, seeds=1)
+        return
     if not spec.sizes or spec.epochs or spec.unique_tokens:
-        return spec  # single runs, or a text read again and again: as it was asked for
+        yield spec  # single runs, or a text read again and again: as it was asked for
+        return
     sizes = sorted(spec.sizes, key=lambda size: _params(size, spec))[:SIZES]
     if len(sizes) < SIZES:
         raise InputError(
             f"the sweep has {both(sizes)}, and a law in N and D takes {SIZES} sizes to begin with",
             'name the smallest ones: sizes = ["10k", "25k", "60k"]',
         )
-    return replace(spec, sizes=tuple(sizes), tokens=_tokens(spec, ratios), runs=(), seeds=1)
-
-
-def _tokens(spec: SweepSpec, ratios: tuple[float, float]) -> tuple[TokenBudget, ...]:
+    smallest = replace(spec, sizes=tuple(sizes), runs=(), seeds=1)
     own = _by_amount(spec.tokens)
     if len(own) >= BUDGETS:
-        return (own[0], own[len(own) // 2], own[-1])
-    low, high = max(ratios[0], _RATIOS[0]), min(ratios[1], _RATIOS[1])
+        yield replace(smallest, tokens=(own[0], own[len(own) // 2], own[-1]))
+        return
+    for longest in _LONGEST:
+        yield replace(smallest, tokens=_tokens(longest, ratios))
+
+
+def _tokens(longest: float, ratios: tuple[float, float]) -> tuple[TokenBudget, ...]:
+    """Three budgets, evenly spaced in their logarithms."""
+    low, high = max(ratios[0], _SHORTEST), min(ratios[1], longest)
     if high <= low:
         low, high = ratios
     middle = math.sqrt(low * high)
