@@ -118,12 +118,12 @@ def _place(source: Any, out: Path | str | None) -> _Place:
         folder = open_results(out, asked, sweep, "sweep").folder
         check_folder(folder, sweep)
         return _Place(folder, sweep, str(asked))
-    if out is not None:
+    folder = newest_results() if source is None else results_folder(source)
+    if out is not None and results_folder(out).path.resolve() != folder.path.resolve():
         raise InputError(
-            "a folder was named twice, to go on with and to write to",
+            f"the loop is to go on in {folder.path} and to write to {out}",
             "leave --out out, or name the TOML file of a sweep to begin with",
         )
-    folder = newest_results() if source is None else results_folder(source)
     if not folder.adaptive_path.exists():
         folder.read_sweep()
     return _Place(folder, named=str(folder.path))

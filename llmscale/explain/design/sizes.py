@@ -54,7 +54,7 @@ class OwnSweep:
         return found
 
     def lost(self, count: str) -> tuple[tuple[float, float], ...]:
-        """N, as `count` has it, and D of the runs that diverged or failed, if none there is done."""
+        """N as `count` has it, and D, of runs that diverged or failed; not if another is done."""
         runs = self.folder.read_runs()
         points = {
             status: set(zip(some[count].astype(float), some["tokens"].astype(float), strict=True))
