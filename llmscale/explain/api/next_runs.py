@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
-from llmscale.explain.api.fitted import Asked, fits_of
+from llmscale.explain.api.fitted import Asked, fits_of, tested
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
@@ -17,6 +17,7 @@ from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice, Wanted
 from llmscale.explain.design.sizes import OwnSweep, own_sweep
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.table import RunTable
 from llmscale.quantity import parse_budget, parse_count
@@ -38,7 +39,6 @@ def next_runs(
     tokens_per_param: Any = None,
     sizes: Any = None,
     max_run_flops: Any = None,
-    draw_seed: int | None = None,
     law: LawName | None = None,
     refit: bool = False,
     output: Path | str | bool = False,
@@ -56,7 +56,7 @@ def next_runs(
     `settings` as `predict` takes them. Raises InputError."""
     keywords = {"budget": budget, "target": target, "params": params, "tokens": tokens}
     keywords |= {"width": width, "batch": batch, "tokens_per_param": tokens_per_param}
-    keywords |= {"sizes": sizes, "max_run_flops": max_run_flops, "draw_seed": draw_seed}
+    keywords |= {"sizes": sizes, "max_run_flops": max_run_flops}
     keywords |= {"law": law, "refit": refit, "output": output, **settings}
     spec = asked_spec(NextSpec, keywords)
     asked = Asked(source, (), reading_given(settings), options_given(spec, settings), spec.refit)
@@ -72,7 +72,7 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     sweep = own_sweep(runs)
     if path is not None:
         _check_one_recipe(runs, sweep)
-    found = Choice(forecast, _laws(asked, forecast), runs, sweep, wanted).propose()
+    found = Choice(_laws(asked, forecast), runs, sweep, wanted).propose()
     if path is None or not found.runs:
         return found
     write_text(path, found.toml.replace("THIS_FILE", str(path)))
@@ -93,7 +93,6 @@ def _wanted(spec: NextSpec) -> Wanted:
         sizes,
         most,
         spec.width,
-        spec.draw_seed,
     )
 
 
@@ -145,25 +144,32 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
 
 def _laws(asked: Asked, forecast: Forecast) -> list[Believed]:
     """The law of the forecast, and those that forecast this table as well, by their errors."""
-    assert forecast.fit is not None
-    laws = [Believed(forecast.fit)]
-    if forecast.chosen is None:
-        return laws
-    first, *others = forecast.chosen.contenders
+    found = [(forecast, 1.0)]
+    first, *others = forecast.chosen.contenders if forecast.chosen else (None,)
     for one in others:
+        assert first is not None
         if not one.as_good:
             continue
-        try:
-            again = replace(asked, source=forecast.fit.table, laws=(one.law,), reading={})
-            fit = fits_of(again, forecast.fit.table, first=True, holdout="none")[0]
-        except LlmscaleError:
-            continue
-        if not len(fit.replicates):
-            continue
-        # Of equal errors the one that is taken counts as much as the other.
-        worse = one.error / first.error if one.budgets and first.budgets else 1.0
-        laws.append(Believed(fit, -2.0 * math.log(max(worse, 1.0))))
-    return laws
+        told = _forecast_by(asked, forecast, one.law)
+        if told is not None:
+            worse = one.error / first.error if one.budgets and first.budgets else 1.0
+            found.append((told, max(worse, 1.0) ** -2))
+    total = sum(share for _, share in found)
+    return [Believed(told, share / total) for told, share in found]
+
+
+def _forecast_by(asked: Asked, forecast: Forecast, law: str) -> Forecast | None:
+    """The forecast of the same run by another law; None if it has no interval there."""
+    assert forecast.fit is not None
+    table = forecast.fit.table
+    again = replace(asked, source=table, laws=(law,), reading={})
+    try:
+        fit = fits_of(again, table, first=True, holdout="none")[0]
+        at = {"params": forecast.params, "tokens": forecast.tokens}
+        told = forecast_at(fit, level=forecast.level, check=tested(fit, forecast.level), **at)
+    except LlmscaleError:
+        return None
+    return told if np.isfinite([told.low, told.high]).all() else None
 
 
 def _path(output: Path | str | bool) -> Path | None:

@@ -83,9 +83,6 @@ class NextSpec(OfRuns):
         parse=str,
         metavar="3e18",
     )
-    draw_seed: int = setting(
-        0, help="Seed of the outcomes that are imagined.", group=BUY, within=Range(0, 2**31)
-    )
     law: str | type | None = setting(
         None,
         help="A law in N and D, or ./mine.py:MyLaw.",

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmscale.explain.design.outlook import Outlook
+from llmscale.explain.design.outlook import Outlooks
 from llmscale.explain.laws import Array
 
 Prices = Callable[[tuple[int, ...]], Array]
 """What each candidate would add to the cost of a batch."""
-COST_EXPONENTS = (0.0, 0.25, 0.5, 1.0)
+COST_EXPONENTS = (0.0, 0.25, 0.5)
 """Powers of the cost that a gain is divided by, tried in turn: at 1 cheap runs win, which narrow
 the law and not the distance, at 0 the dearest, which leave nothing for a second one. Which is best
 differs from table to table (experiments/next_runs)."""
@@ -24,12 +24,12 @@ class Bought:
 
     run: int
     cost: float
-    before: Outlook
-    after: Outlook
+    before: Outlooks
+    after: Outlooks
 
 
 def best_batch(
-    outlook: Outlook,
+    outlook: Outlooks,
     prices: Prices,
     budget: float,
     most: int,
@@ -49,14 +49,14 @@ def best_batch(
     return min(pruned, key=lambda batch: _merit(outlook, batch, width))
 
 
-def _merit(outlook: Outlook, batch: Sequence[Bought], width: float) -> tuple[float, float]:
+def _merit(outlook: Outlooks, batch: Sequence[Bought], width: float) -> tuple[float, float]:
     """How wide the interval is left, and of those that are narrow enough what it costs."""
     left = batch[-1].after.width if batch else outlook.width
     return max(left, width), sum(one.cost for one in batch)
 
 
 def _greedy(
-    outlook: Outlook,
+    outlook: Outlooks,
     prices: Prices,
     budget: float,
     most: int,
@@ -85,7 +85,7 @@ def _greedy(
 
 
 def _without_idle(
-    outlook: Outlook, prices: Prices, batch: Sequence[Bought], worth: float
+    outlook: Outlooks, prices: Prices, batch: Sequence[Bought], worth: float
 ) -> tuple[Bought, ...]:
     """The batch in an order in which each run narrows the interval by what is left to narrow most,
     without those that hardly do."""

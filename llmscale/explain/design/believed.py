@@ -2,14 +2,15 @@
 is seen by the fit that it will enter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from llmscale.explain.design.belief import belief_of
-from llmscale.explain.design.outlook import Misfit, Outlook
+from llmscale.explain.design.outlook import Misfit, Outlook, Outlooks
 from llmscale.explain.design.plausible import Plausible, from_draws
 from llmscale.explain.estimation.anchor import LATER, nearness
+from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.result import Fit, with_coefficients
 from llmscale.explain.forecast.forecast import Forecast, misfit_scale, off_the_optimum
 from llmscale.explain.forecast.widths import public_needs
@@ -21,39 +22,51 @@ _TRIMMED = 0.01
 its own."""
 _LEAST_NOISE = 1e-4
 """Of ln L: what is less than this is rounding."""
+_USUAL_NOISE, _USUAL_REPEATS = 0.001, 3
+"""Of ln L from seed to seed, on public tables, and of how many repeats that is worth."""
+_ALIKE = 0.5
+"""Runs whose ln N and ln D are this far apart share most of what the law errs there."""
+_JITTER = 1e-6
 _OUTLIERS = 0.95
 """Residuals beyond this quantile count as much as it."""
 
 
 @dataclass(frozen=True)
 class Believed:
-    """A law's fit, and how plausible it is next to others (a logarithm)."""
+    """A law's forecast of the target, and what share it has in the choice."""
 
-    fit: Fit
-    log_weight: float = 0.0
+    forecast: Forecast
+    share: float = 1.0
+
+    @property
+    def fit(self) -> Fit:
+        assert self.forecast.fit is not None
+        return self.forecast.fit
+
+
+def outlooks_of(laws: Sequence[Believed], params: Array, tokens: Array) -> Outlooks:
+    """The outlooks of one target by each of these laws, for candidates of these N and D."""
+    parts = tuple((law.share, outlook_of(law.forecast, params, tokens)) for law in laws)
+    return Outlooks(parts, tuple(outlook.width for _, outlook in parts))
 
 
 def outlook_of(
-    laws: Sequence[Believed],
     forecast: Forecast,
     params: Array,
     tokens: Array,
     *,
-    seed: int = 0,
     misfit: bool = True,
     as_fitted: bool = True,
 ) -> Outlook:
-    """The outlook of a forecast of one run by the first of these laws, for candidates of these N
-    and D.
+    """The outlook of a forecast of one run.
 
-    Without `misfit` the interval is taken to be that of the laws only, and unless candidates are
+    Without `misfit` the interval is taken to be that of the law only, and unless candidates are
     seen `as_fitted` each is measured with the same noise: what an optimal design of a law that is
     exactly right goes by."""
-    fit = laws[0].fit
-    assert forecast.fit is fit
+    fit = forecast.fit
+    assert fit is not None
     target = (float(forecast.params), float(forecast.tokens))
-    members = [_member(law, params, tokens, target, as_fitted) for law in laws]
-    belief = belief_of(members)
+    belief = belief_of([_member(fit, params, tokens, target, as_fitted)])
     run_noise = noise_of(fit)
     middle, low, high = (
         float(fit.law.level_of(np.asarray(value)))
@@ -73,7 +86,6 @@ def outlook_of(
         np.log(np.column_stack([params, tokens]))
         - 0.5 * _lag(fit, params, tokens, target)[:, None],
         np.log(np.array(target)),
-        np.random.default_rng(seed),
     )
 
 
@@ -88,9 +100,9 @@ def noise_of(fit: Fit) -> float:
 
 
 def _member(
-    law: Believed, params: Array, tokens: Array, target: tuple[float, float], as_fitted: bool
+    fit: Fit, params: Array, tokens: Array, target: tuple[float, float], as_fitted: bool
 ) -> Plausible:
-    fit, count = law.fit, len(params)
+    count = len(params)
     inputs = [
         np.append(values, at)[None] for values, at in zip((params, tokens), target, strict=True)
     ]
@@ -99,10 +111,48 @@ def _member(
     drawn = drawn[np.isfinite(drawn).all(axis=1)]
     low, high = np.quantile(drawn[:, -1], [_TRIMMED, 1 - _TRIMMED])
     drawn = drawn[(low <= drawn[:, -1]) & (drawn[:, -1] <= high)]
-    noise: Array = np.full(count, noise_of(fit))
-    if as_fitted:
-        noise = _noise_as_fitted(fit, params, tokens)
-    return from_draws(drawn[:, :count], drawn[:, count:], noise, law.log_weight)
+    member = from_draws(drawn[:, :count], drawn[:, count:], noise_of(fit))
+    if not as_fitted:
+        return member
+    own = min(seed_noise(fit), noise_of(fit))
+    return _with_errors_of_law(member, fit, params, tokens, own)
+
+
+def _with_errors_of_law(
+    member: Plausible, fit: Fit, params: Array, tokens: Array, own: float
+) -> Plausible:
+    """With `own` as the noise of a seed, and what a run is off the law besides as an error of the
+    law there, which a repeat has, too, and which runs of nearly the same size and tokens share."""
+    at = np.log(np.column_stack([params, tokens]))
+    error = np.sqrt(np.maximum(_noise_as_fitted(fit, params, tokens) ** 2 - own**2, 0.0))
+    shared = error[:, None] * np.linalg.cholesky(_alike(at, at) + _JITTER * np.eye(len(at)))
+    lost = np.sqrt(np.maximum(member.noise**2 - noise_of(fit) ** 2, 0.0))
+    return replace(
+        member,
+        runs_spread=np.hstack([member.runs_spread, shared]),
+        targets_spread=np.hstack([member.targets_spread, np.zeros((1, len(at)))]),
+        noise=np.hypot(own, lost),
+    )
+
+
+def _alike(one: Array, other: Array) -> Array:
+    """How far runs of these ln N and ln D share what a law errs, from 0 to 1."""
+    apart = np.square(one[:, None] - other[None]).sum(axis=-1)
+    return np.asarray(np.exp(-0.5 * apart / _ALIKE**2))
+
+
+def seed_noise(fit: Fit) -> float:
+    """The standard deviation of ln L from seed to seed, by the repeats of the table, and by what is
+    usual as if that had been seen in a few repeats."""
+    frame = fit.table.frame
+    point = points(frame, fit.law.inputs)
+    log_loss = np.log(frame["loss"].to_numpy(dtype=float))
+    number = np.bincount(point)
+    mean = np.bincount(point, log_loss) / number
+    squares = np.square(log_loss - mean[point]).sum()
+    degrees = int((number - 1).sum())
+    total = squares + _USUAL_REPEATS * _USUAL_NOISE**2
+    return float(np.sqrt(total / (degrees + _USUAL_REPEATS)))
 
 
 def _noise_as_fitted(fit: Fit, params: Array, tokens: Array) -> Array:

@@ -53,7 +53,6 @@ class Outlook:
     reach: Reach
     reach_at: Array
     target: Array
-    generator: np.random.Generator
 
     @property
     def horizon(self) -> float:
@@ -90,11 +89,8 @@ class Outlook:
 
     def after(self, one: int) -> "Outlook":
         """The outlook once this candidate was measured."""
-        return replace(
-            self,
-            belief=after(self.belief, one, self.generator),
-            reach=self._reach_with(one),
-        )
+        belief = after(self.belief, one, np.random.default_rng(0))  # one law: nothing is drawn
+        return replace(self, belief=belief, reach=self._reach_with(one))
 
     def _reach_with(self, one: int) -> Reach:
         ranges = dict(self.reach.ranges)
@@ -125,6 +121,50 @@ class Outlook:
             half = plain * left
             ends.append(np.hypot(half, np.minimum(extra, self.misfit.public.most * half)))
         return ends[0], ends[1]
+
+
+@dataclass(frozen=True)
+class Outlooks:
+    """The outlooks by several laws, each with its share, and how wide each was at first.
+
+    Which law holds, a forecast does not weigh: its interval is that of the law that it is made
+    with. So a batch is wanted that narrows the interval of every law, in the mean of the shares of
+    its width that are left."""
+
+    parts: tuple[tuple[float, Outlook], ...]
+    at_first: tuple[float, ...]
+
+    @property
+    def first(self) -> Outlook:
+        """That of the law that the forecast is made with."""
+        return self.parts[0][1]
+
+    @cached_property
+    def width(self) -> float:
+        """What is left of the width, 1 at first."""
+        return float(
+            sum(
+                share * outlook.width / first
+                for (share, outlook), first in zip(self.parts, self.at_first, strict=True)
+            )
+        )
+
+    @cached_property
+    def widths_with(self) -> Array:
+        """What is left with each candidate, one at a time: (K,)."""
+        return np.sum(
+            [
+                share * outlook.widths_with / first
+                for (share, outlook), first in zip(self.parts, self.at_first, strict=True)
+            ],
+            axis=0,
+        )
+
+    def after(self, one: int) -> "Outlooks":
+        """The outlooks once this candidate was measured."""
+        return replace(
+            self, parts=tuple((share, outlook.after(one)) for share, outlook in self.parts)
+        )
 
 
 def _names(reach: Reach) -> tuple[str, str]:

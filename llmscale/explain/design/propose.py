@@ -8,9 +8,9 @@ import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.explain.design.batch import Bought, best_batch
-from llmscale.explain.design.believed import Believed, outlook_of
+from llmscale.explain.design.believed import Believed, outlooks_of
 from llmscale.explain.design.candidates import Candidates, Limits, Size, candidates_of
-from llmscale.explain.design.outlook import Outlook
+from llmscale.explain.design.outlook import Outlook, Outlooks
 from llmscale.explain.design.proposal import Ends, NextRuns, ProposedRun
 from llmscale.explain.design.reasons import reason_of
 from llmscale.explain.design.sizes import OwnSweep, sizes_of
@@ -41,19 +41,21 @@ class Wanted:
     params: tuple[float, float] | None = None
     run_flops: float = math.inf
     width: float | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A forecast of one run, the laws that are plausible (the first is that of the forecast), the
-    runs there are, and what may be bought."""
+    """The laws that are plausible with their forecasts of one run (the first is the one that is to
+    be narrow), the runs there are, and what may be bought."""
 
-    forecast: Forecast
     laws: Sequence[Believed]
     runs: RunTable
     sweep: OwnSweep | None
     wanted: Wanted
+
+    @property
+    def forecast(self) -> Forecast:
+        return self.laws[0].forecast
 
     def propose(self) -> NextRuns:
         """The runs to make next. Raises InputError if the budget buys none at all."""
@@ -79,11 +81,7 @@ class Choice:
 
     @property
     def _shares(self) -> tuple[tuple[str, float], ...]:
-        logs = np.array([law.log_weight for law in self.laws])
-        weights = np.exp(logs - logs.max())
-        shares = (weights / weights.sum()).tolist()
-        names = [law.fit.law.name for law in self.laws]
-        return tuple(zip(names, shares, strict=True))
+        return tuple((law.fit.law.name, law.share) for law in self.laws)
 
     @property
     def _target(self) -> tuple[float, float]:
@@ -100,10 +98,8 @@ class Choice:
         lost = self.sweep.lost(self.runs.count) if self.sweep else ()
         return candidates_of(sizes, Limits((low, high), params, run_flops, lost))
 
-    def _batch(self, candidates: Candidates, budget: float) -> tuple[Outlook, tuple[Bought, ...]]:
-        outlook = outlook_of(
-            self.laws, self.forecast, candidates.params, candidates.tokens, seed=self.wanted.seed
-        )
+    def _batch(self, candidates: Candidates, budget: float) -> tuple[Outlooks, tuple[Bought, ...]]:
+        outlook = outlooks_of(self.laws, candidates.params, candidates.tokens)
         width = 0.0
         if self.wanted.width is not None:
             width = outlook.width * self.wanted.width / self._width_now
@@ -115,7 +111,7 @@ class Choice:
         return float(self.forecast.high) - float(self.forecast.low)
 
     def _proposed(
-        self, candidates: Candidates, outlook: Outlook, batch: Sequence[Bought]
+        self, candidates: Candidates, outlook: Outlooks, batch: Sequence[Bought]
     ) -> tuple[ProposedRun, ...]:
         found: list[ProposedRun] = []
         counted: dict[int, int] = {}
@@ -124,7 +120,7 @@ class Choice:
             tokens = float(candidates.tokens[one.run])
             seed = size.seeds.get(tokens, 0) + counted.get(one.run, 0)
             counted[one.run] = counted.get(one.run, 0) + 1
-            low, high = self._ends(outlook, one.after)
+            low, high = self._ends(outlook.first, one.after.first)
             found.append(
                 ProposedRun(
                     size.name,
@@ -134,10 +130,10 @@ class Choice:
                     one.cost,
                     float(candidates.flops[one.run]),
                     _kind(size, seed),
-                    reason_of(one, candidates, self.laws, again=seed > 0),
+                    reason_of(one, candidates, self.laws[0].fit, again=seed > 0),
                     low,
                     high,
-                    one.after.horizon,
+                    one.after.first.horizon,
                 )
             )
         return tuple(found)
@@ -168,7 +164,7 @@ class Choice:
             more = replace(self, wanted=replace(self.wanted, budget=budget))
             candidates = more._candidates(budget)
             outlook, batch = more._batch(candidates, budget)
-            if batch and _reached(more._ends(outlook, batch[-1].after), width):
+            if batch and _reached(more._ends(outlook.first, batch[-1].after.first), width):
                 return sum(one.cost for one in batch)
         return None
 

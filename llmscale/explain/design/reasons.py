@@ -1,38 +1,34 @@
 """Why a run is proposed, in a sentence: what it does to the forecast that others would not."""
 
 import math
-from collections.abc import Sequence
 
 from llmscale.explain import digits
 from llmscale.explain.design.batch import Bought
-from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.candidates import Candidates
 from llmscale.explain.estimation.result import Fit
 
 _MOSTLY = 0.5
 """A part of the gain that is larger than this share of it is the reason."""
+_SHORTER = 0.05
+"""A distance that is shorter by less than this, in ln C, is as long."""
 _OFF = 2.0
 """Tokens a parameter this many times those of the optimum, or less, are near it."""
 
 
-def reason_of(one: Bought, candidates: Candidates, laws: Sequence[Believed], *, again: bool) -> str:
-    """Why this run, by what of its gain is a shorter distance, what tells laws apart, and what
-    narrows a law; `again` if there is such a run already."""
-    names = [law.fit.law.name for law in laws]
-    outlook, run = one.before, one.run
-    gain = outlook.width - one.after.width
-    by_reach = outlook.width - outlook.width_by_reach(run)
+def reason_of(one: Bought, candidates: Candidates, fit: Fit, *, again: bool) -> str:
+    """Why this run, by how much of its gain is a shorter distance, and by where it lies; `again` if
+    there is such a run already."""
+    before, after = one.before.first, one.after.first
+    gain = before.width - after.width
+    by_reach = before.width - before.width_by_reach(one.run)
     if by_reach > _MOSTLY * gain:
-        return _further(outlook.horizon, one.after.horizon)
-    told = outlook.told
-    if len(names) > 1 and told.within[run] < _MOSTLY * told.total[run]:
-        return f"tells {' from '.join(names)}"
+        return _further(before.horizon, after.horizon)
     shorter = ""
-    if one.after.horizon < outlook.horizon - 0.05:
-        shorter = f"; {_further(outlook.horizon, one.after.horizon)}"
+    if after.horizon < before.horizon - _SHORTER:
+        shorter = f"; {_further(before.horizon, after.horizon)}"
     if again:
         return f"again with another seed: tells the law from noise{shorter}"
-    return f"{_where(run, candidates, laws[0].fit)}{shorter}"
+    return f"{_where(one.run, candidates, fit)}{shorter}"
 
 
 def _further(before: float, after: float) -> str:
