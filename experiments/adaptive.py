@@ -4,7 +4,7 @@
 
 Three sweeps of one recipe (experiments/adaptive.toml): the loop with half of the grid's FLOPs; an
 IsoFLOP grid of three budgets and five sizes; and what both are to forecast, a near-optimal run of
-five times the grid's largest budget, with two seeds. Run again, it goes on where it was stopped.
+five times the grid's largest budget, with four seeds. Run again, it goes on where it was stopped.
 Writes README.md and the three tables into results/adaptive."""
 
 import sys
@@ -64,7 +64,7 @@ def main(results: str = str(RESULTS)) -> None:
 
 def true_spec(base: SweepSpec, folder: Path) -> SweepSpec:
     """The run that is to be forecast, with two seeds, at five times the grid's largest budget."""
-    spec = replace(base, sizes=(TRUE_SIZE,), tokens=(parse_budget("40x"),), seeds=2)
+    spec = replace(base, sizes=(TRUE_SIZE,), tokens=(parse_budget("40x"),), seeds=4)
     (run, *_) = llmscale.sweep(spec, out=folder / "truth", dry_run=True).plan.runs
     tokens = BEYOND * GRID[-1] / run.job.flops_per_token
     return replace(spec, tokens=(parse_budget(f"{tokens:.3g}"),))
@@ -106,7 +106,7 @@ def describe(steps: list[Step], truth: ResultsFolder, target: dict[str, int]) ->
         "",
         f"On {runs['device'].iloc[0]}, {runs['dtype'].iloc[0]}; text {runs['data'].iloc[0]}. The "
         f"target, N = {N} on D = {D}, costs {BEYOND:g} times the largest budget of the grid; "
-        f"measured with two seeds: {measured}, mean {loss:.4f}. Errors are of this mean.",
+        f"measured with four seeds: {measured}, mean {loss:.4f}. Errors are of this mean.",
         "",
         "| runs by | runs | FLOPs | law | forecast | 90% interval | width | error | holds it |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -14,7 +14,7 @@ from llmscale.adaptive.start import start_designs
 from llmscale.adaptive.state import State, check_same, read_state
 from llmscale.errors import InputError, counted
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
-from llmscale.explain.api.settings import asked_spec
+from llmscale.explain.api.settings import PredictSpec, asked_spec
 from llmscale.measure.sweep.opening import open_results
 from llmscale.measure.sweep.provenance import check_folder
 from llmscale.measure.sweep.records import recorded_runs
@@ -25,11 +25,8 @@ from llmscale.quantity import parse_budget, parse_count
 from llmscale.runs.lock import lock_holder
 from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder, newest_results, results_folder
-from llmscale.settings import shows_keywords
+from llmscale.settings import options_of, shows_keywords
 
-_NOT_OF_TARGET = ("budget", "target", "width", "batch", "tokens_per_param", "sizes")
-_NOT_OF_TARGET += ("max_run_flops", "draw_seed", "refit")
-"""Keywords of `next_runs` that do not decide what is forecast."""
 _ENDED = ("done", "diverged", "failed", "stopped early")
 
 
@@ -76,7 +73,7 @@ def adaptive_sweep(
         check_same(folder, known, asked)
     state = known or State(asked, spent_flops(folder))
     _check_budget(loop, state)
-    state = state.said(_limits_said(spec, auto))
+    state = state.said(_limits_said(choice, limits))
     begins = state.under_way is None and not recorded_runs(folder)
     if begins:
         designs = _designs(place, spec)
@@ -153,8 +150,8 @@ def _budget(spec: NextSpec) -> float:
 
 def _target(spec: NextSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords by which `predict` forecasts the target."""
-    found = {name: value for name, value in given.items() if name not in _NOT_OF_TARGET}
-    found.pop("output", None)
+    known = {*options_of(PredictSpec)} - {"refit"}
+    found = {name: value for name, value in given.items() if name in known}
     return found if spec.target is None else {**found, "flops": spec.target}
 
 
@@ -163,12 +160,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | bool) else str(value)
 
 
-def _limits_said(spec: NextSpec, auto: AutoSpec) -> dict[str, Any]:
+def _limits_said(choice: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """What decides how far a loop goes, as adaptive.json has it."""
-    names = ("budget", "width", "batch", "tokens_per_param", "sizes", "max_run_flops", "draw_seed")
-    found = {name: getattr(spec, name) for name in names}
-    kept = {name: _plain(value) for name, value in found.items() if value is not None}
-    return {**kept, "budget": _budget(spec), "rounds": auto.rounds}
+    said = {name: value for name, value in choice.items() if name not in options_of(PredictSpec)}
+    kept = {name: _plain(value) for name, value in said.items() if name != "target"}
+    return {**kept, "budget": limits.budget, "rounds": limits.rounds}
 
 
 def _check_budget(loop: Loop, state: State) -> None:
