@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
-from llmscale.explain.api.fitted import Asked, fits_of, tested
+from llmscale.explain.api.fitted import Asked, tested
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
@@ -17,6 +17,7 @@ from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice, Wanted
 from llmscale.explain.design.sizes import OwnSweep, own_sweep
+from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.table import RunTable
@@ -72,7 +73,7 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     sweep = own_sweep(runs)
     if path is not None:
         _check_one_recipe(runs, sweep)
-    found = Choice(_laws(asked, forecast), runs, sweep, wanted).propose()
+    found = Choice(plausible_laws(forecast), runs, sweep, wanted).propose()
     if path is None or not found.runs:
         return found
     write_text(path, found.toml.replace("THIS_FILE", str(path)))
@@ -142,15 +143,16 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
     return found
 
 
-def _laws(asked: Asked, forecast: Forecast) -> list[Believed]:
-    """The law of the forecast, and those that forecast this table as well, by their errors."""
+def plausible_laws(forecast: Forecast) -> list[Believed]:
+    """The law of a forecast of one run, and those that forecast the same table as well, by their
+    errors on it."""
     found = [(forecast, 1.0)]
     first, *others = forecast.chosen.contenders if forecast.chosen else (None,)
     for one in others:
         assert first is not None
         if not one.as_good:
             continue
-        told = _forecast_by(asked, forecast, one.law)
+        told = _forecast_by(forecast, one.law)
         if told is not None:
             worse = one.error / first.error if one.budgets and first.budgets else 1.0
             found.append((told, max(worse, 1.0) ** -2))
@@ -158,14 +160,13 @@ def _laws(asked: Asked, forecast: Forecast) -> list[Believed]:
     return [Believed(told, share / total) for told, share in found]
 
 
-def _forecast_by(asked: Asked, forecast: Forecast, law: str) -> Forecast | None:
+def _forecast_by(forecast: Forecast, law: str) -> Forecast | None:
     """The forecast of the same run by another law; None if it has no interval there."""
     assert forecast.fit is not None
-    table = forecast.fit.table
-    again = replace(asked, source=table, laws=(law,), reading={})
+    table, options = forecast.fit.table, forecast.fit.options
+    at = {"params": forecast.params, "tokens": forecast.tokens}
     try:
-        fit = fits_of(again, table, first=True, holdout="none")[0]
-        at = {"params": forecast.params, "tokens": forecast.tokens}
+        fit = bare_fit(table, law, replace(options, holdout="none"))
         told = forecast_at(fit, level=forecast.level, check=tested(fit, forecast.level), **at)
     except LlmscaleError:
         return None

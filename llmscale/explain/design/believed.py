@@ -13,7 +13,7 @@ from llmscale.explain.estimation.anchor import LATER, nearness
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.result import Fit, with_coefficients
 from llmscale.explain.forecast.forecast import Forecast, misfit_scale, off_the_optimum
-from llmscale.explain.forecast.widths import public_needs
+from llmscale.explain.forecast.widths import growth, public_needs
 from llmscale.explain.laws import Array
 from llmscale.explain.laws.anchored import Anchored
 
@@ -157,15 +157,21 @@ def seed_noise(fit: Fit) -> float:
 
 def _noise_as_fitted(fit: Fit, params: Array, tokens: Array) -> Array:
     """The noise of each candidate as the fit will count it: a run off the optimum is missed by a
-    share of its excess, and one of a small budget counts less along the frontier (see
-    estimation/anchor.py)."""
+    share of its excess, one of a small budget counts less along the frontier (see
+    estimation/anchor.py), and below the runs a law errs as it does beyond them."""
     noise: Array = np.full(len(params), noise_of(fit))
     if isinstance(fit.law, Anchored):
         noise = np.hypot(noise, fit.reach.off * fit.law.excess(params, tokens))
-    if fit.reach.largest is None:
-        return noise
-    further = np.log(params) + np.log(tokens) - fit.reach.largest
-    return np.asarray(noise * np.exp(-0.5 * LATER * np.minimum(further, 0.0)))
+    if fit.reach.largest is not None:
+        further = np.log(params) + np.log(tokens) - fit.reach.largest
+        noise = noise * np.exp(-0.5 * LATER * np.minimum(further, 0.0))
+    return np.hypot(noise, misfit_scale(fit) * growth(_below(fit, params, tokens)))
+
+
+def _below(fit: Fit, params: Array, tokens: Array) -> Array:
+    """ln of how far each candidate lies below the runs, in N or D."""
+    low_N, low_D = (fit.reach.ranges[name][0] for name in (fit.reach.size or "params", "tokens"))
+    return np.maximum(np.maximum(low_N - np.log(params), low_D - np.log(tokens)), 0.0)
 
 
 def _lag(fit: Fit, params: Array, tokens: Array, target: tuple[float, float]) -> Array:

@@ -71,6 +71,13 @@ class Outlook:
         """The width of the interval, in ln L."""
         return sum(self.halves)
 
+    @property
+    def least_width(self) -> float:
+        """The width if the law were known and the runs reached the target: what a new run there
+        varies by."""
+        low, high = self._halves(np.zeros(1), np.zeros(1))
+        return float(low[0] + high[0])
+
     @cached_property
     def told(self) -> Gains:
         """What each candidate takes away of the law's variance."""

@@ -124,6 +124,8 @@ class NextRuns:
         if len(self.laws) > 1:
             shares = ", ".join(f"{law} {share:.0%}" for law, share in self.laws)
             yield "weighed", shares
+        if not float(self.forecast.horizon) > 0:
+            yield "target", "inside the runs: only the law is left to narrow, and no distance"
         if self.stop:
             yield "stop", self.stop
 

@@ -75,8 +75,9 @@ class Choice:
             self.wanted.width,
             notes=self.forecast.all_notes,
         )
-        needed = self._needed(found)
-        found = replace(found, needed=needed, stop=self._stop(found, needed))
+        least = self._width_now * outlook.first.least_width / outlook.first.width
+        needed = self._needed(found, least)
+        found = replace(found, needed=needed, stop=self._stop(found, needed, least))
         return replace(found, toml=self._toml(found, candidates, batch))
 
     @property
@@ -153,10 +154,11 @@ class Choice:
             ends.append(float(law.moved(loss, np.asarray(sign * half * now / was))))
         return ends[0], ends[1]
 
-    def _needed(self, found: NextRuns) -> float | None:
-        """The FLOPs of the least budget, doubled again and again, that reaches the width."""
+    def _needed(self, found: NextRuns, least: float) -> float | None:
+        """The FLOPs of the least budget, doubled again and again, that reaches the width; None if
+        this one does, or none can."""
         width = self.wanted.width
-        if width is None or _reached(found.after, width):
+        if width is None or width < least or _reached(found.after, width):
             return None
         budget = self.wanted.budget
         while budget < _LARGEST * self.wanted.budget:
@@ -168,9 +170,14 @@ class Choice:
                 return sum(one.cost for one in batch)
         return None
 
-    def _stop(self, found: NextRuns, needed: float | None) -> str:
+    def _stop(self, found: NextRuns, needed: float | None, least: float) -> str:
         """Why no more is proposed."""
         width = self.wanted.width
+        if width is not None and width < least:
+            return (
+                f"no budget reaches a width of {width:g}: one run varies by {least:.2g} itself, "
+                "from the low to the high end of its interval"
+            )
         if width is not None and _reached(found.before, width):
             return f"the interval is no wider than {width:g} as it is"
         if width is not None and _reached(found.after, width):

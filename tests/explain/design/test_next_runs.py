@@ -1,0 +1,174 @@
+"""The next runs: what they cost, what is expected of them, and what comes of it."""
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import llmscale
+from llmscale import InputError, NextRuns
+from llmscale.explain.laws.chinchilla import Chinchilla
+from llmscale.measure.sweep.spec import read_spec
+from llmscale.runs.shape import shape_for
+
+LAW = Chinchilla(E=1.82, A=482.0, B=2085.0, alpha=0.348, beta=0.366)
+NOISE = 0.003
+TARGET = 3e21
+
+
+def measured(N: Any, D: Any, seed: int = 0) -> pd.DataFrame:
+    """Runs of the law with the noise of a seed."""
+    noise = NOISE * np.random.default_rng(seed).standard_normal(np.size(N))
+    return pd.DataFrame({"params": N, "tokens": D, "loss": LAW.loss(N, D) * np.exp(noise)})
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """An IsoFLOP grid of five budgets up to 1e19 FLOPs."""
+    C = np.repeat(np.geomspace(1e17, 1e19, 5), 7)
+    N = np.asarray(LAW.optimal(C)[0]) * np.tile(np.geomspace(0.25, 4.0, 7), 5)
+    return measured(N, C / 6 / N)
+
+
+def proposed(table: Any, **asked: Any) -> NextRuns:
+    asked = {"budget": 1e20, "target": TARGET, "bootstrap": 300, **asked}
+    return llmscale.next_runs(table, **asked)
+
+
+@pytest.fixture(scope="module")
+def found(table: pd.DataFrame) -> NextRuns:
+    return proposed(table, max_run_flops=3e19)
+
+
+def test_the_interval_to_be_narrowed_is_the_one_that_predict_gives(
+    table: pd.DataFrame, found: NextRuns
+) -> None:
+    told = llmscale.predict(table, flops=TARGET, bootstrap=300)
+    assert found.before == (told.low, told.high)
+    assert found.loss == told.loss
+
+
+def test_a_batch_keeps_to_its_limits_and_each_run_narrows_the_interval(found: NextRuns) -> None:
+    assert 1 <= len(found.runs) <= 8
+    assert found.flops == pytest.approx(sum(6 * run.params * run.tokens for run in found.runs))
+    assert found.flops <= 1e20 * 1.001
+    widths = [found.before[1] - found.before[0], *(run.high - run.low for run in found.runs)]
+    assert widths == sorted(widths, reverse=True)
+    for run in found.runs:
+        assert run.flops <= 3e19 * 1.001
+        assert 3 <= run.tokens_per_param * 1.001 <= 300.5
+    assert "shortens the extrapolation from 300x to" in found.runs[0].reason
+
+
+def test_once_the_runs_are_made_predict_gives_about_the_interval_that_was_expected(
+    table: pd.DataFrame, found: NextRuns
+) -> None:
+    ratios = []
+    for seed in range(1, 5):
+        N, D = (
+            np.array([getattr(run, name) for run in found.runs]) for name in ("params", "tokens")
+        )
+        told = llmscale.predict(
+            pd.concat([table, measured(N, D, seed)]), flops=TARGET, bootstrap=300, law="anchored"
+        )
+        ratios.append((told.high - told.low) / (found.after[1] - found.after[0]))
+    assert 0.7 < np.median(ratios) < 1.4
+
+
+def test_the_same_call_gives_the_same_runs(table: pd.DataFrame, found: NextRuns) -> None:
+    assert proposed(table, max_run_flops=3e19).to_json() == found.to_json()
+
+
+def test_a_width_stops_the_batch_or_says_what_it_takes(table: pd.DataFrame) -> None:
+    wide = proposed(table)
+    now = wide.before[1] - wide.before[0]
+    enough = proposed(table, width=0.8 * now)
+    assert 0 < enough.flops < wide.flops
+    assert enough.after[1] - enough.after[0] <= 0.8 * now
+    dear = proposed(table, budget=2e18, width=0.7 * now)
+    assert dear.needed is not None
+    assert dear.needed > 2e18
+    assert "is expected to take" in dear.stop
+    assert "one run varies by" in proposed(table, width=1e-4).stop
+
+
+def test_a_budget_that_buys_nothing_worth_it_says_so(table: pd.DataFrame) -> None:
+    poor = proposed(table, budget=4e17, sizes="80M,120M", batch=1)
+    assert poor.runs == ()
+    assert poor.after == poor.before
+    assert "less than 3%" in poor.stop
+    assert "no run is worth its cost" in str(poor)
+
+
+def test_a_file_for_sweep_goes_on_with_the_sweep_of_the_table(
+    repository: Path, tmp_path: Path
+) -> None:
+    folder = repository / "results" / "flagship"
+    path = tmp_path / "next.toml"
+    found = proposed(folder, budget=1e15, target=1e16, max_run_flops=3e14, output=path)
+    assert found.written == str(path)
+    spec = read_spec(path)
+    stated = json.loads((folder / "sweep.json").read_text())["spec"]
+    assert list(spec.sizes) == stated["sizes"]
+    assert [str(one) for one in spec.tokens] == stated["tokens"]
+    assert spec.recipe.context == stated["recipe"]["context"]
+    assert spec.data.source == stated["data"]["source"]
+    for run, asked in zip(found.runs, spec.runs, strict=True):
+        shape = shape_for(asked.size, vocab_size=1024, context=spec.recipe.context)
+        assert shape.params == run.params
+        assert asked.tokens.tokens(shape.params) == run.tokens
+        assert shape.flops_per_token * run.tokens == pytest.approx(run.own_flops)
+        assert run.flops <= run.own_flops
+
+
+def test_a_file_for_other_tables_is_a_sweep_of_the_runs_alone(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "next.toml"
+    found = proposed(table, max_run_flops=3e19, output=path)
+    runs = tomllib.loads(path.read_text())["runs"]
+    assert sum(run.get("seeds", 1) for run in runs) >= len(found.runs)
+    assert {run.size for run in found.runs} == {run.size for run in read_spec(path).runs}
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"budget": None}, "no budget was given"),
+        ({"budget": "much"}, "'much' is not a number"),
+        ({"budget": 1e10}, "buys no run within these limits"),
+        ({"target": None}, "the target of the forecast is not said"),
+        ({"params": "1B"}, "the target is said twice"),
+        ({"target": None, "params": "1B"}, "half of the target is said"),
+        ({"tokens_per_param": "5"}, "does not say from where to where"),
+        ({"sizes": "1B,10M"}, "goes from 1B to 10M"),
+        ({"output": "next.yaml"}, "next.yaml is no .toml"),
+        ({"law": "power-floor"}, "power-floor"),
+        ({"bootstrap": 0}, "has no intervals"),
+        ({"target": [1e20, 1e21]}, "there are several targets"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_in_a_sentence(
+    table: pd.DataFrame, asked: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        proposed(table, **asked)
+    assert problem in caught.value.problem
+    assert caught.value.fix
+
+
+def test_runs_in_one_size_tell_no_next_runs() -> None:
+    C = np.geomspace(1e17, 1e19, 12)
+    with pytest.raises(InputError, match="law in N and D"):
+        proposed(measured(np.full(12, 1e8), C / 6e8))
+
+
+def test_a_kept_fit_without_its_table_is_refused(table: pd.DataFrame) -> None:
+    fit = llmscale.fit(table, law="chinchilla", bootstrap=300)
+    with pytest.raises(InputError, match="are not here"):
+        proposed(replace(fit, runs=None), bootstrap=None)
