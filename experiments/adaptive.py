@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import llmscale
 from llmscale.adaptive.state import Outcome, Round
+from llmscale.explain.forecast.forecast import Forecast
 from llmscale.measure.sweep.spec import SweepSpec, read_spec
 from llmscale.quantity import format_count, parse_budget
 from llmscale.runs.results_folder import ResultsFolder
@@ -50,7 +52,7 @@ def main(results: str = str(RESULTS)) -> None:
     (job, *_) = (
         run.job for run in llmscale.sweep(truth, out=folder / "truth", dry_run=True).plan.runs
     )
-    target = {"params": job.shape.params, "tokens": job.tokens}
+    target: dict[str, Any] = {"params": job.shape.params, "tokens": job.tokens}
     llmscale.sweep(grid, out=folder / "grid", yes=True)
     llmscale.sweep(truth, out=folder / "truth", yes=True)
     loop = llmscale.adaptive_sweep(
@@ -80,19 +82,19 @@ def steps_of_loop(rounds: tuple[Round, ...]) -> Iterator[Step]:
         yield Step(name, runs, flops, one.after)
 
 
-def steps_of_grid(folder: Path, target: dict[str, int]) -> Iterator[Step]:
+def steps_of_grid(folder: Path, target: dict[str, Any]) -> Iterator[Step]:
     """What the grid forecasts with its lower budgets, and with all."""
     frame = ResultsFolder(folder).read_runs()
     for count in range(2, len(GRID) + 1):
         some = frame[frame["flops"] <= 1.2 * GRID[count - 1]]
-        found = llmscale.predict(some, **target)
+        found: Forecast = llmscale.predict(some, **target)
         assert found.fit is not None
         ends = float(found.loss), float(found.low), float(found.high)
         outcome = Outcome(found.fit.law.name, *ends)
         yield Step(f"grid, {count} budgets", len(some), float(some["flops"].sum()), outcome)
 
 
-def describe(steps: list[Step], truth: ResultsFolder, target: dict[str, int]) -> str:
+def describe(steps: list[Step], truth: ResultsFolder, target: dict[str, Any]) -> str:
     """The report: what was spent, what was forecast, and how far that is from what was measured."""
     runs = truth.read_runs()
     losses = runs["loss"].tolist()

@@ -114,11 +114,10 @@ class Loop:
         assert isinstance(found, Forecast)
         return found
 
-    def chosen_round(self, state: State, forecast: Forecast, share: float = 1.0) -> Round | None:
-        """The next round, by at most a `share` of what its turn is; its file is not written. None
-        if what is left buys nothing worth it."""
-        found = self._choice(state, share, write=False)
-        return found and self._round(state, forecast, found)
+    def chosen_round(self, state: State, forecast: Forecast) -> Round | None:
+        """The next round, of which nothing is written; None if what is left buys nothing."""
+        found = self._choice(state, 1.0, write=False)
+        return None if found is None else self._round(state, forecast, found)
 
     def _reached(self, state: State, forecast: Forecast) -> str:
         """Why no further round is to be chosen; empty if one is."""

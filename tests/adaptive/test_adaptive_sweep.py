@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from sweeps import assert_same_results, llmscale, tables, wait_for, worker_pids
 
-from llmscale import InputError, WorkError, adaptive_sweep, next_runs
+from llmscale import InputError, WorkError, adaptive_sweep, next_runs, sweep
 from llmscale.adaptive import loop as loop_module
 from llmscale.adaptive.result import AdaptiveSweep
 from llmscale.adaptive.state import read_state
@@ -205,10 +205,9 @@ def test_a_loop_whose_runs_all_fail_ends_with_what_is_wrong(
 ) -> None:
     out = tmp_path / "failed"
     shutil.copytree(begun, out)
-    real = loop_module.sweep
 
     def failing(asked: Any, **settings: Any) -> Any:
-        planned = real(asked, **settings, dry_run=True)
+        planned = sweep(asked, **settings, dry_run=True)
         jobs = [run.job for run in planned.plan.runs]
         rows = [run_row(job, "failed", "cpu", error="no memory") for job in jobs]
         return replace(planned, runs=tuple(rows))
@@ -237,6 +236,9 @@ def test_what_no_loop_can_go_on_in_is_refused(start: Path, begun: Path, tmp_path
         ([str(few), "--auto"], "takes 3 sizes to begin with"),
         ([str(two), "--auto"], "several recipes"),
         ([str(start), "--auto", "--out", str(tmp_path / "new"), "--budget=1e9"], "to begin with"),
+        ([str(start), "--auto", "--law=power-floor"], "is no law in N and D"),
+        ([str(start), "--auto", "--bootstrap=0"], "there is no interval"),
+        ([str(start), "--auto", "--target=1e15"], "the target is said twice"),
         ([str(begun), "--rounds=3"], "--rounds is for --auto"),
         ([str(begun), "--yes"], "--yes is for --auto"),
     ):
