@@ -21,6 +21,7 @@ from llmscale.explain.laws import law_named
 from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.watching import Watcher, watcher_of
+from llmscale.quantity import parse_budget, parse_count
 from llmscale.settings import options_of, shows_keywords
 from llmscale.settings.tables import with_keywords
 
@@ -63,7 +64,7 @@ def adaptive_sweep(
     target = _target(spec, given)
     loop = Loop(folder, limits, target, choice, training, watcher_of(progress))
     known = read_state(folder)
-    asked = {name: _plain(value) for name, value in target.items()}
+    asked = {name: _plain(name, value) for name, value in target.items()}
     if known is not None:
         check_same(folder, known, asked)
         _check_budget(loop, known)
@@ -141,15 +142,19 @@ def _target(spec: NextSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, **target_of(spec)}
 
 
-def _plain(value: Any) -> Any:
-    """A setting as JSON has it."""
+def _plain(name: str, value: Any) -> Any:
+    """A setting as JSON has it: the same however it was written."""
+    if name in ("params", "flops"):
+        return parse_count(str(value), name)
+    if name == "tokens":
+        return parse_budget(str(value)).stated
     return value if isinstance(value, int | float | bool) else str(value)
 
 
 def _limits_said(choice: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """What decides how far a loop goes, as adaptive.json has it."""
     of_target = {*options_of(PredictSpec), "target"}
-    said = {name: _plain(value) for name, value in choice.items() if name not in of_target}
+    said = {name: _plain(name, value) for name, value in choice.items() if name not in of_target}
     return {**said, "budget": limits.budget, "rounds": limits.rounds}
 
 

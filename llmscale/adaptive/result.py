@@ -45,7 +45,8 @@ class AdaptiveSweep:
     def verdict(self) -> str:
         """One sentence: the forecast, and what it took."""
         cost = f"{self.spent:.2g} of {self.budget:.2g} FLOPs"
-        took = f"{counted(len(self.rounds), 'round')}, {cost}"
+        runs = counted(sum(len(one.runs) for one in self.rounds), "run")
+        took = f"{runs} in {counted(len(self.rounds), 'round')}, {cost}"
         if self.forecast is None:
             return f"{took}: nothing is forecast yet"
         found = self.forecast

@@ -14,15 +14,14 @@ class AutoSpec:
 
     auto: bool = setting(
         False,
-        help="Whether to train the runs too, and choose again, until the interval is as narrow as "
-        "`width` or the budget is spent. TABLE is then a results folder, or the FILE.toml of a "
-        "sweep to begin with, and `--out` the folder.",
+        help="Train the runs too, and choose again, until the interval is as narrow as `width` or "
+        "the budget is spent. TABLE is then a results folder, or the FILE.toml of a sweep to begin "
+        "with, and `--out` the folder.",
         group=BUY,
     )
     rounds: int = setting(
         10,
-        help="Rounds of chosen runs, at most, those of earlier commands included. Only with "
-        "--auto.",
+        help="With `auto` the rounds of chosen runs, at most, those of earlier commands included.",
         group=BUY,
         within=Range(1, 1000),
         metavar="10",
@@ -30,7 +29,7 @@ class AutoSpec:
 
     max_hours: float = setting(
         24.0,
-        help="Ask before starting a round that will take longer. Only with --auto.",
+        help="With `auto` hours of a round, at most: what will take longer is asked for first.",
         group=OUTPUT,
         within=Range(0, 1e6),
     )

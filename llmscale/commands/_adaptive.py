@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from llmscale.adaptive.result import AdaptiveSweep
     from llmscale.adaptive.state import Round
 
+_TARGET = ("flops", "params", "tokens", "law")
+
 
 def go_on(
     source: str | None,
@@ -45,7 +47,9 @@ def _show(found: "AdaptiveSweep") -> None:
     output.results.say("forecast:", "bold", found.verdict, "bold")
     for name, said in found.said():
         output.results.say(f"{name}:", "", said)
-    output.show_next(command_line("llmscale", "predict", Path(found.where), "--flops", "..."))
+    asked = found.state.asked.items()
+    target = [f"--{name}={value}" for name, value in asked if name in _TARGET]
+    output.show_next(command_line("llmscale", "predict", Path(found.where), *target))
 
 
 def _show_rounds(found: "AdaptiveSweep") -> None:

@@ -134,11 +134,11 @@ def test_the_same_call_changes_nothing_and_one_that_contradicts_it_is_refused(
     out = tmp_path / "ended"
     shutil.copytree(ended, out)
     before = {path: path.read_bytes() for path in out.glob("*.*")}
-    again = go_on(out)
+    again = go_on(out, params=40_000, tokens=1_000_000)
     assert again.stop == "2 rounds were allowed: go on with more --rounds"
     assert {path: path.read_bytes() for path in out.glob("*.*")} == before
     for changes, message in (
-        ({"params": "80k"}, 'begun with params="40k", and this command says params="80k"'),
+        ({"params": "80k"}, "begun with params=40000, and this command says params=80000"),
         ({"law": None}, 'begun with law="chinchilla", and this command says no law'),
         ({"budget": FIRST}, "FLOPs, more than a budget of 1e"),
         ({"out": tmp_path / "other"}, "to write to"),
