@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
+from llmscale.explain.api.next_runs_settings import NextSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.hardware import Hardware
@@ -12,6 +13,7 @@ from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.trained.finetuning.spec import FinetuneSpec
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.tune.spec import SearchSpec
+from llmscale.quantity import TokenBudget
 from llmscale.settings import Setting, keys_of, settings_of
 
 _BEGINNING = """\
@@ -58,6 +60,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `mixture` only", MixtureSpec),
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
+    ("Of `next` only", NextSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`
@@ -80,6 +83,7 @@ _WORDS: dict[Any, str] = {
     Path: "path",
     Mapping: "mapping",
     Sequence: "list",
+    TokenBudget: "whole number or text",
     Any: "number or text, or several",
 }
 
@@ -114,7 +118,7 @@ def _tables(kind: type, name: str, of: str = "") -> Iterator[str]:
         if one.table is not None and not (of and one.table() is Hardware):
             yield from _tables(one.table(), inner, of)
         if one.each is not None:
-            yield from _tables(one.each(), f"{inner}.NAME")
+            yield from _tables(one.each(), f"[{inner}]" if one.is_list else f"{inner}.NAME")
 
 
 def _entry(one: Setting) -> str:

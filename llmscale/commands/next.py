@@ -66,17 +66,20 @@ def _check_not_auto(own: Mapping[str, Any]) -> None:
 
 
 def _show(found: "NextRuns") -> None:
-    forecast = found.forecast
-    output.results.say("next:", "bold", found.verdict, "bold")
+    output.results.say("proposed:", "bold", found.verdict, "bold")
     for name, said in found.said():
         output.results.say(f"{name}:", "", said)
     if found.runs:
         _show_runs(found)
-    if found.written:
-        output.show_next(f"llmscale sweep {found.written}")
+    if found.drawn:
+        output.results.say("figure:", "", found.drawn)
+    if found.written and "--out" in found.command:
+        output.show_next(found.command)
+    elif found.written:
+        said = f"name the text and the recipe in {found.written}, then: {found.command}"
+        output.show_next(said)
     elif found.runs:
-        output.results.print("write them as a sweep: add -o next.toml")
-    assert forecast.fit is not None
+        output.show_next("add -o next.toml, to write them as a sweep")
 
 
 def _show_runs(found: "NextRuns") -> None:

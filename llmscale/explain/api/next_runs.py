@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
+from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.fitted import Asked, tested
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
@@ -17,13 +18,17 @@ from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice, Wanted
 from llmscale.explain.design.sizes import OwnSweep, own_sweep
+from llmscale.explain.design.sweep_file import COMMAND
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.table import RunTable
 from llmscale.quantity import parse_budget, parse_count
-from llmscale.runs.safe_write import write_text
+from llmscale.runs.safe_paths import refuse_unusable
+from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.settings import shows_keywords
+
+_PLACE = "name a file like -o next.toml, in a folder that you may write to"
 
 
 @shows_keywords(NextSpec)
@@ -43,6 +48,7 @@ def next_runs(
     law: LawName | None = None,
     refit: bool = False,
     output: Path | str | bool = False,
+    figure: Path | str | None = None,
     **settings: Unpack[Given],
 ) -> NextRuns:
     """The runs to make next with a `budget` of FLOPs, so that the interval that `predict` gives of
@@ -53,12 +59,13 @@ def next_runs(
     fewer if the interval, from low to high, is expected to be as narrow as `width`, or if more are
     not worth it. `tokens_per_param` and `sizes` bound the runs ("5,320", "10M,1B"), and
     `max_run_flops` the largest one. `output` is a .toml that `llmscale sweep` runs; of a results
-    folder it goes on with its sweep. The same call gives the same runs. `source`, `law` and
-    `settings` as `predict` takes them. Raises InputError."""
+    folder it goes on with its sweep. `figure` is a picture of the choice. The same call gives the
+    same runs. `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
     keywords = {"budget": budget, "target": target, "params": params, "tokens": tokens}
     keywords |= {"width": width, "batch": batch, "tokens_per_param": tokens_per_param}
     keywords |= {"sizes": sizes, "max_run_flops": max_run_flops}
-    keywords |= {"law": law, "refit": refit, "output": output, **settings}
+    keywords |= {"law": law, "refit": refit, "output": output, "figure": figure}
+    keywords |= dict(settings)
     spec = asked_spec(NextSpec, keywords)
     asked = Asked(source, (), reading_given(settings), options_given(spec, settings), spec.refit)
     return _next_runs(asked, spec, settings)
@@ -67,6 +74,10 @@ def next_runs(
 def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     wanted = wanted_of(spec)
     path = _path(spec.output)
+    if spec.figure is not None:
+        from llmscale.explain.figures._place import check_place
+
+        check_place(Path(spec.figure))
     forecast = _forecast(asked, spec, settings)
     assert forecast.fit is not None
     runs = forecast.fit.table
@@ -74,10 +85,17 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     if path is not None:
         _check_one_recipe(runs, sweep)
     found = Choice(plausible_laws(forecast), runs, sweep, wanted).propose()
-    if path is None or not found.runs:
-        return found
-    write_text(path, found.toml.replace("THIS_FILE", str(path)))
-    return replace(found, written=str(path))
+    if path is not None and found.runs:
+        make_folder(path.parent, _PLACE)
+        out = () if sweep is None else ("--out", sweep.folder.path)
+        command = command_line("llmscale", "sweep", path, *out)
+        write_text(path, found.toml.replace(COMMAND, command))
+        found = replace(found, written=str(path), command=command)
+    if spec.figure is not None:
+        from llmscale.explain.design.figure import draw
+
+        found = replace(found, drawn=str(draw(found).save(spec.figure).path))
+    return found
 
 
 def wanted_of(spec: NextSpec) -> Wanted:
@@ -186,7 +204,9 @@ def _path(output: Path | str | bool) -> Path | None:
         return None
     path = Path("next.toml" if output is True else output)
     if path.suffix != ".toml":
-        raise InputError(f"{path} is no .toml", "name a file like -o next.toml")
+        raise InputError(f"{path} is no .toml", _PLACE)
+    if refuse_unusable(path, _PLACE).is_dir():
+        raise InputError(f"{path} is a folder", _PLACE)
     return path
 
 

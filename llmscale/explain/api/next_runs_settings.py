@@ -102,6 +102,12 @@ class NextSpec(OfRuns):
         flags=("--out", "-o"),
         metavar="FILE.toml",
     )
+    figure: str | Path | None = setting(
+        None,
+        help="Draw the runs, the target and the intervals into this .png, .pdf or .svg.",
+        group=OUTPUT,
+        metavar="FILE",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

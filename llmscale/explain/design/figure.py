@@ -28,7 +28,7 @@ def draw(found: NextRuns, width: float = WIDTH_INCHES) -> Drawing:
         plane, interval = figure.subplots(1, 2, width_ratios=(1.15, 1.0))
         _draw_plane(plane, found)
         _draw_intervals(interval, found)
-        legend_below(figure, _entries(), 4)
+        legend_below(figure, _entries(), 2)
     return Drawing(figure, n_runs=runs.runs, kind="next")
 
 
@@ -45,7 +45,7 @@ def _draw_plane(ax: Axes, found: NextRuns) -> None:
     best = fit.law.optimal(budgets)
     if best is not None:
         ax.plot(best[0], best[1], color=LAW_COLOURS[0], lw=1.0, zorder=2)
-    for budget in (6.0 * N * D).max(), 6.0 * target[0] * target[1]:
+    for budget in ((6.0 * N * D).max(), 6.0 * target[0] * target[1]):
         along = np.geomspace(*x, 2)
         ax.plot(along, budget / 6.0 / along, color=MUTED, lw=0.6, ls=DASHES, zorder=1)
         _name_budget(ax, budget, x, y)
@@ -69,14 +69,14 @@ def _places(found: NextRuns) -> list[tuple[str, tuple[float, float]]]:
 
 
 def _name_budget(ax: Axes, budget: float, x: tuple[float, float], y: tuple[float, float]) -> None:
-    """The FLOPs of a line of equal budget, at its lower end."""
-    right = min(x[1], budget / 6.0 / y[0])
-    low = budget / 6.0 / right
-    if not y[0] * 0.99 <= low <= y[1]:
+    """The FLOPs of a line of equal budget, at its upper end."""
+    left = max(x[0], budget / 6.0 / y[1])
+    high = budget / 6.0 / left
+    if not y[0] <= high <= y[1] * 1.01:
         return
     ax.annotate(
-        power_text(budget), (right, low), (-3, 3), textcoords="offset points",
-        ha="right", va="bottom", fontsize=6, color=MUTED, annotation_clip=False,
+        power_text(budget), (left, high), (-2, -3), textcoords="offset points",
+        ha="right" if left > 1.5 * x[0] else "left", va="top", fontsize=6, color=MUTED,
     )  # fmt: skip
 
 

@@ -71,6 +71,10 @@ class NextRuns:
     """A file that `llmscale sweep` runs."""
     written: str = ""
     """Where it was written."""
+    command: str = ""
+    """The command that trains them from there."""
+    drawn: str = ""
+    """Where the figure was written."""
 
     @property
     def loss(self) -> float:
@@ -152,6 +156,8 @@ class NextRuns:
             "stop": self.stop,
             "runs": [run.to_json() for run in self.runs],
             "written": self.written or None,
+            "command": self.command or None,
+            "figure": self.drawn or None,
             "warnings": [note.to_json() for note in self.notes],
         }
 

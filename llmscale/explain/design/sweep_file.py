@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llmscale.errors.command_lines import command_line
 from llmscale.explain.design.proposal import NextRuns, ProposedRun
 from llmscale.explain.design.sizes import OwnSweep
 
 _GRID_ONLY = ("per_budget", "optimum", "spread")
 """Settings that a sweep without `flops` does not take."""
 _RUNS = "runs"
+COMMAND = "llmscale sweep THIS_FILE"
+"""Stands for the command that trains the runs, until the file has a name."""
 
 
 def sweep_file(found: NextRuns, tokens: Sequence[str | int], sweep: OwnSweep | None) -> str:
@@ -42,10 +43,10 @@ def _heading(found: NextRuns, sweep: OwnSweep | None) -> Iterator[str]:
     yield "Runs that llmscale next proposes for a forecast at " + found.target + "."
     yield f"They cost {found.flops:.3g} FLOPs of a budget of {found.budget:.3g}."
     if sweep is None:
-        yield "N stands for the size; name the text and the recipe in [data] and [recipe]."
-        return
-    command = command_line("llmscale", "sweep", "THIS_FILE", "--out", sweep.folder.path)
-    yield f"They go on with the sweep that is there, and only new ones are trained: {command}"
+        yield "N stands for the size. Name the text and the recipe in [data] and [recipe], then:"
+    else:
+        yield "They go on with the sweep that is there, of which only new runs are trained:"
+    yield f"  {COMMAND}"
 
 
 def _grid(spec: Mapping[str, Any]) -> dict[str, Any]:

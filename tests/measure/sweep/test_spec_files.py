@@ -159,6 +159,18 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
         ("[recipes.default]\nlr = 0.1", "'default'", "is [recipe] itself"),
         ("[recipes.'../x']\nlr = 0.1", "'../x'", "letters, digits"),
         ("recipes = 1", "recipes in", "write a table"),
+        ("runs = 1", "runs in", "write it like runs = ["),
+        ("runs = [1]", "runs in", "write it like runs = ["),
+        ("runs = [{size = '1M'}]", "has no tokens", "write it like runs = ["),
+        ("runs = [{size = '1M', tokens = 1.5}]", "tokens of a run", "write it like runs = ["),
+        ("runs = [{size = '1M', tokens = '20x', seed = 1}]", "unknown key 'seed'", "'seeds'"),
+        ("runs = [{size = '1M', tokens = '20x', seeds = 0}]", "seeds is 0", "at least 1"),
+        ("runs = [{size = '1Q', tokens = '20x'}]", "size '1Q'", "30k"),
+        (
+            "runs = [{size = '1M', tokens = 5}, {size = '1M', tokens = 5}]",
+            "has 1M at 5 twice",
+            "give it once",
+        ),
         ('flops = ["1e15"]', "both flops and sizes", "leave them out"),
         ("retry_diverged = -1", "retry_diverged is -1", "at least 0"),
         ("spread = 1", "spread is 1", "above 1"),
@@ -228,3 +240,33 @@ def test_the_committed_schema_is_the_printed_one(repository: Path) -> None:
     assert (repository / "experiments" / "sweep.schema.json").read_text(
         encoding="utf-8"
     ) == printed, "write it anew: llmscale schema > experiments/sweep.schema.json"
+
+
+def test_single_runs_stand_next_to_the_grid_and_leave_the_ids_of_its_runs(
+    text: Path, tmp_path: Path
+) -> None:
+    grid = 'sizes = ["1x16x1", "1x24x2"]\ntokens = ["20k", "40k"]\n' + HEAD.format(text=text)
+    more = """runs = [
+      { size = "1x16x1", tokens = "80k" },
+      { size = "2x32x2", tokens = 60_000, seeds = 2 },
+      { size = "1x24x2", tokens = "20k", seeds = 2 },
+    ]\n"""
+    path, both = tmp_path / "grid.toml", tmp_path / "both.toml"
+    path.write_text(grid)
+    both.write_text(more + grid)
+    spec = read_spec(both)
+    store = prepare(spec.data)
+    before, after = (jobs_of(one, store) for one in (read_spec(path), spec))
+    ids = {job.run_id for job in before}
+    new = [job for job in after if job.run_id not in ids]
+    assert ids < {job.run_id for job in after}
+    assert [(job.size, round(job.tokens, -3), job.seed) for job in new] == [
+        ("1x16x1", 80_000, 0),
+        ("1x24x2", 20_000, 1),
+        ("2x32x2", 60_000, 0),
+        ("2x32x2", 60_000, 1),
+    ]
+    trunk = next(job for job in before if job.size == "1x16x1")
+    assert new[0].begins_like(trunk), "a longer run of a size of the grid goes on from its trunk"
+    again = read_spec(both).to_json()["runs"]
+    assert again[1] == {"size": "2x32x2", "tokens": "60k", "seeds": 2}

@@ -22,6 +22,7 @@ from llmscale.measure.train.recipe import Recipe
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.run_folder import CHECKPOINT
 from llmscale.runs.shape import shape_for
+from llmscale.runs.trunk_costs import tokens_trained
 
 VOCAB, CONTEXT = 60, 32
 CPU = Conditions("cpu", micro_batch=4)
@@ -213,3 +214,19 @@ def test_one_long_run_takes_all_cores_and_many_equal_ones_a_core_each() -> None:
     assert (
         best_workers(4, 4, [Duration(100, threads=1), Duration(1), Duration(1), Duration(1)]) == 4
     )
+
+
+@pytest.mark.parametrize("tokens", [(20_000,), (20_000, 24_000), (20_000, 30_000, 60_000)])
+@pytest.mark.parametrize("saved_by", [None, 20_000, 40_000])
+def test_what_runs_of_a_size_cost_in_tokens_is_what_their_arrangement_leaves_to_train(
+    tokens: tuple[int, ...], saved_by: int | None
+) -> None:
+    jobs = [job(one) for one in tokens]
+    first = job(saved_by) if saved_by else None
+    saved = [BranchPoint(first, first.branch_step, Path("x"))] if first else []
+    jobs = [one for one in jobs if one != first]
+    arranged = descents(jobs, saved)
+    trained = sum((one.steps - arranged[one.run_id].step) * one.batch_tokens for one in jobs)
+    before = first.branch_step * first.batch_tokens if first else 0.0
+    expected = tokens_trained([one.tokens for one in jobs], jobs[0].cooldown, before) if jobs else 0
+    assert trained == pytest.approx(expected, rel=0.01)
