@@ -2,10 +2,10 @@
 
     .venv/bin/python experiments/adaptive.py [RESULTS]
 
-Three sweeps of one recipe (experiments/adaptive.toml): the loop with half of the grid's FLOPs; an
-IsoFLOP grid of three budgets and five sizes; and what both are to forecast, a near-optimal run of
+Sweeps of one recipe (experiments/adaptive.toml): an IsoFLOP grid of three budgets and five sizes;
+loops with a quarter and with half of its FLOPs; and what all are to forecast, a near-optimal run of
 five times the grid's largest budget, with four seeds. Run again, it goes on where it was stopped.
-Writes README.md and the three tables into results/adaptive."""
+Writes README.md next to the tables in results/adaptive."""
 
 import sys
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ the smallest budget has room for no wider spread."""
 TRUE_SIZE = "80k"
 BEYOND = 5.0
 """The target costs so many times the largest budget of the grid."""
-SHARE = 0.5
-"""Of the grid's FLOPs, for the loop."""
+SHARES = (0.25, 0.5)
+"""Of the grid's FLOPs, for two loops that know nothing of each other."""
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,36 @@ class Step:
 def main(results: str = str(RESULTS)) -> None:
     folder, base = Path(results), read_spec(BASE)
     grid = replace(base, sizes=(), flops=GRID, optimum=OPTIMUM, spread=SPREAD)
-    flops = llmscale.sweep(grid, out=folder / "grid", dry_run=True).plan.own_flops
-    truth = true_spec(base, folder)
-    (job, *_) = (
-        run.job for run in llmscale.sweep(truth, out=folder / "truth", dry_run=True).plan.runs
-    )
-    target: dict[str, Any] = {"params": job.shape.params, "tokens": job.tokens}
-    llmscale.sweep(grid, out=folder / "grid", yes=True)
-    llmscale.sweep(truth, out=folder / "truth", yes=True)
-    loop = llmscale.adaptive_sweep(
-        BASE, out=folder / "loop", budget=f"{SHARE * flops:.3g}", yes=True, **target
-    )
-    steps = [*steps_of_loop(loop.rounds), *steps_of_grid(folder / "grid", target)]
+    flops = sum(run.flops for run in llmscale.sweep(grid, out=folder / "grid", yes=True).runs)
+    true = llmscale.sweep(true_spec(base, folder), out=folder / "truth", yes=True).runs
+    target: dict[str, Any] = {"params": true[0].params, "tokens": true[0].tokens}
+    steps = []
+    for share in SHARES:
+        name, budget = f"loop-{100 * share:g}", f"{share * flops:.3g}"
+        loop = llmscale.adaptive_sweep(BASE, out=folder / name, budget=budget, yes=True, **target)
+        steps += steps_of_loop(f"loop, {share:.0%} of the grid", loop.rounds)
+    steps += steps_of_grid(folder / "grid", target)
     text = describe(steps, ResultsFolder(folder / "truth"), target)
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(text)
 
 
 def true_spec(base: SweepSpec, folder: Path) -> SweepSpec:
-    """The run that is to be forecast, with two seeds, at five times the grid's largest budget."""
+    """The run that is to be forecast, with four seeds, at five times the grid's largest budget."""
     spec = replace(base, sizes=(TRUE_SIZE,), tokens=(parse_budget("40x"),), seeds=4)
     (run, *_) = llmscale.sweep(spec, out=folder / "truth", dry_run=True).plan.runs
     tokens = BEYOND * GRID[-1] / run.job.flops_per_token
     return replace(spec, tokens=(parse_budget(f"{tokens:.3g}"),))
 
 
-def steps_of_loop(rounds: tuple[Round, ...]) -> Iterator[Step]:
+def steps_of_loop(loop: str, rounds: tuple[Round, ...]) -> Iterator[Step]:
     """What each round of the loop had spent and forecast."""
     runs, flops = 0, 0.0
     for one in rounds:
         assert one.after is not None
         runs, flops = runs + len(one.runs), flops + (one.flops or 0.0)
-        name = f"loop, round {one.number}" if one.number else "loop, start"
-        yield Step(name, runs, flops, one.after)
+        name = f"round {one.number}" if one.number else "start"
+        yield Step(f"{loop}: {name}", runs, flops, one.after)
 
 
 def steps_of_grid(folder: Path, target: dict[str, Any]) -> Iterator[Step]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
+from llmscale.adaptive.settings import AutoSpec
 from llmscale.explain.api.next_runs_settings import NextSpec
 from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
@@ -61,6 +62,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
     ("Of `next` only", NextSpec),
+    ("Of `next --auto` only", AutoSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`
