@@ -50,7 +50,7 @@ def main(results: str = str(RESULTS)) -> None:
     flops = sum(run.flops for run in llmscale.sweep(grid, out=folder / "grid", yes=True).runs)
     true = llmscale.sweep(true_spec(base, folder), out=folder / "truth", yes=True).runs
     target: dict[str, Any] = {"params": true[0].params, "tokens": true[0].tokens}
-    steps = []
+    steps: list[Step] = []
     for share in SHARES:
         name, budget = f"loop-{100 * share:g}", f"{share * flops:.3g}"
         loop = llmscale.adaptive_sweep(BASE, out=folder / name, budget=budget, yes=True, **target)

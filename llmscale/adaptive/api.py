@@ -2,6 +2,7 @@
 narrow enough or a budget is spent."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def _go_on(loop: Loop, state: State, *, dry_run: bool) -> AdaptiveSweep:
     if state.under_way is not None:
         return _result(loop, state, first=state.under_way)
     forecast = loop.forecast()
+    if stop := loop.reached(state, forecast):
+        return _result(loop, replace(state, stop=stop), forecast)
     return _result(loop, state, forecast, first=loop.chosen_round(state, forecast))
 
 

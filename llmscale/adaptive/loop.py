@@ -71,7 +71,7 @@ class Loop:
             state = state.judged(outcome_of(forecast))
             if is_news:
                 self.watcher.tell(round_line(state.rounds[-1]))
-            stop = self._reached(state, forecast)
+            stop = self.reached(state, forecast)
             state = replace(state, stop=stop) if stop else self._next_round(state, forecast)
             write_state(self.folder, state)
             if state.stop:
@@ -119,7 +119,7 @@ class Loop:
         found = self._choice(state, 1.0, write=False)
         return None if found is None else self._round(state, forecast, found)
 
-    def _reached(self, state: State, forecast: Forecast) -> str:
+    def reached(self, state: State, forecast: Forecast) -> str:
         """Why no further round is to be chosen; empty if one is."""
         limits, left = self.limits, self.left(state)
         wide = float(forecast.high) - float(forecast.low)
@@ -230,7 +230,10 @@ def _rows(one: Round, result: SweepResult) -> list[Run]:
 
 
 def _lost(one: Round, result: SweepResult) -> list[Run]:
-    return [run for run in _rows(one, result) if run.status in ("diverged", "failed")]
+    """Those of which nothing is done, not when tried again either."""
+    rows = _rows(one, result)
+    done = {(run.size, run.tokens, run.seed) for run in rows if run.status == "done"}
+    return [run for run in rows if (run.size, run.tokens, run.seed) not in done]
 
 
 def _said(run: Run) -> str:

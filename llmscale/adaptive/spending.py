@@ -12,8 +12,8 @@ from llmscale.runs.run_folder import RunFolder
 
 STEPS = 2
 """Rounds over which a budget is spread, each with twice the FLOPs of the one before: the first
-tells where the second is worth most. With four, small runs took 40% of a budget on the CPU ladder
-and left the interval of the forecast as it was."""
+tells where the second is worth most. Of four, the first three took 29% of a budget on the CPU
+ladder for an interval that was a tenth narrower (experiments/adaptive.py)."""
 
 
 def round_budget(left: float, rounds_before: int, rounds_left: int) -> float:

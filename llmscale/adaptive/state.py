@@ -11,8 +11,14 @@ from llmscale.errors import InputError
 from llmscale.explain import digits
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.quantity import format_count
-from llmscale.runs.checked import DamagedFile, WrongValue, check_list, check_table, read_object
-from llmscale.runs.checked import typed as read_typed
+from llmscale.runs.checked import (
+    DamagedFile,
+    WrongValue,
+    check_list,
+    check_table,
+    read_object,
+    typed,
+)
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_write import write_json
 
@@ -125,8 +131,7 @@ class State:
         return replace(self, rounds=(*self.rounds[:-1], replace(self.rounds[-1], after=after)))
 
     def to_json(self) -> dict[str, Any]:
-        rounds = [one.to_json() for one in self.rounds]
-        return {**asdict(self), "rounds": rounds}
+        return asdict(self)
 
 
 def outcome_of(forecast: Forecast) -> Outcome:
@@ -170,40 +175,25 @@ def _said(name: str, value: Any) -> str:
 
 
 def _state(payload: dict[str, Any]) -> State:
-    check_table(payload, dict, "", ("asked", "spent_before", "settings"))
     check_list(payload.get("rounds"), dict, "rounds")
     check_table(payload.get("spent_before"), float, "spent_before")
-    rounds = tuple(_round(one) for one in payload["rounds"])
-    state: State = read_typed(State, {**payload, "rounds": None} | {"rounds": ()})
-    return replace(state, rounds=rounds)
+    rounds = tuple(map(_round, payload["rounds"]))
+    state: State = typed(State, {**payload, "rounds": rounds})
+    return state
 
 
 def _round(payload: dict[str, Any]) -> Round:
     check_list(payload.get("runs"), dict, "runs of a round")
-    runs = tuple(read_typed(ChosenRun, run) for run in payload["runs"])
-    kept: dict[str, Any] = {}
-    for name in ("before", "after"):
-        given = payload.get(name)
-        kept[name] = None if given is None else read_typed(Outcome, given, name)
-    expected = payload.get("expected")
-    if expected is not None:
-        check_list(expected, float, "expected")
-        if len(expected) != 2:
-            raise WrongValue("expected is no interval")
-        expected = (float(expected[0]), float(expected[1]))
-    lost = payload.get("lost", [])
-    check_list(lost, str, "lost")
-    check_table(payload, float, "a round", ("of_budget",))
-    check_table(payload, int, "a round", ("number",))
-    flops = payload.get("flops")
-    if flops is not None:
-        check_table(payload, float, "a round", ("flops",))
-    return Round(
-        payload["number"],
-        payload["of_budget"],
-        runs,
-        expected=expected,
-        flops=flops,
-        lost=tuple(lost),
-        **kept,
-    )
+    check_list(payload.get("lost"), str, "lost")
+    read: dict[str, Any] = {
+        name: typed(Outcome, payload[name], name)
+        for name in ("before", "after")
+        if payload.get(name) is not None
+    }
+    if payload.get("expected") is not None:
+        check_list(payload["expected"], float, "expected")
+        read["expected"] = tuple(payload["expected"])
+    runs = tuple(typed(ChosenRun, run) for run in payload["runs"])
+    lost = tuple(payload["lost"])
+    found: Round = typed(Round, {**payload, **read, "runs": runs, "lost": lost}, "a round")
+    return found

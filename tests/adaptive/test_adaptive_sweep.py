@@ -17,7 +17,11 @@ from sweeps import assert_same_results, llmscale, tables, wait_for, worker_pids
 from llmscale import InputError, WorkError, adaptive_sweep, next_runs, sweep
 from llmscale.adaptive import loop as loop_module
 from llmscale.adaptive.result import AdaptiveSweep
+from llmscale.adaptive.spending import spent_flops
+from llmscale.adaptive.start import start_designs
 from llmscale.adaptive.state import read_state
+from llmscale.explain.design.sweep_file import spec_file
+from llmscale.measure.sweep.spec import read_spec
 from llmscale.measure.train.job import run_row
 from llmscale.runs.results_folder import ResultsFolder
 
@@ -179,6 +183,31 @@ def test_a_run_that_diverged_is_not_chosen_again(begun: Path, tmp_path: Path) ->
     points = {(run.size, run.tokens) for run in next_runs(out, **asked).runs}
     assert points
     assert (first.size, first.tokens) not in points
+
+
+def test_what_diverged_is_paid_as_far_as_it_got(text: Path, tmp_path: Path) -> None:
+    spec = {"sizes": "1x16x1", "tokens": "20k", "data": str(text), "tokenizer": "bpe:300"}
+    recipe = {"context": 32, "lr": 1e4, "clip": 1e9, "batch_tokens": 512}
+    here = {"device": "cpu", "dtype": "float32", "workers": 1, "progress": False}
+    result = sweep(**spec, **recipe, **here, out=tmp_path / "out")  # type: ignore[arg-type]
+    (run,) = result.runs
+    assert run.status == "diverged"
+    curve = tables(tmp_path / "out")[1]
+    spent = spent_flops(ResultsFolder(tmp_path / "out"))
+    assert 0 < spent[run.run_id] < run.flops
+    assert spent == {run.run_id: pytest.approx(curve["flops"].max())}
+
+
+@pytest.mark.parametrize("name", ["adaptive", "cpu", "isoflop", "flagship", "trunks"])
+def test_the_file_of_a_start_asks_for_the_very_sweep(
+    name: str, repository: Path, tmp_path: Path
+) -> None:
+    asked = replace(read_spec(repository / "experiments" / f"{name}.toml"), recipes={})
+    hardware = replace(asked.hardware, executor="slurm", device="cpu")
+    for design in start_designs(replace(asked, hardware=hardware), (3, 300)):
+        text = spec_file(json.loads(json.dumps(design.to_json())), "a start")
+        (tmp_path / "next-0.toml").write_text(text)
+        assert read_spec(tmp_path / "next-0.toml").to_json() == design.to_json()
 
 
 def test_a_round_that_costs_more_than_was_thought_is_chosen_again_with_less(
