@@ -5,13 +5,15 @@
 Sweeps of one recipe (experiments/adaptive.toml): an IsoFLOP grid of three budgets and five sizes;
 loops with a quarter and with half of its FLOPs; and what all are to forecast, a near-optimal run of
 five times the grid's largest budget, with four seeds. Run again, it goes on where it was stopped.
-Writes README.md next to the tables in results/adaptive."""
+Writes README.md and runs.parquet into results/adaptive; the sweeps are in its folder work."""
 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 import llmscale
 from llmscale.adaptive.state import Outcome, Round
@@ -45,19 +47,22 @@ class Step:
 
 
 def main(results: str = str(RESULTS)) -> None:
-    folder, base = Path(results), read_spec(BASE)
+    base, folder = read_spec(BASE), Path(results) / "work"
     grid = replace(base, sizes=(), flops=GRID, optimum=OPTIMUM, spread=SPREAD)
     flops = sum(run.flops for run in llmscale.sweep(grid, out=folder / "grid", yes=True).runs)
     true = llmscale.sweep(true_spec(base, folder), out=folder / "truth", yes=True).runs
     target: dict[str, Any] = {"params": true[0].params, "tokens": true[0].tokens}
     steps: list[Step] = []
-    for share in SHARES:
-        name, budget = f"loop-{100 * share:g}", f"{share * flops:.3g}"
+    names = ["grid", "truth", *(f"loop-{100 * share:g}" for share in SHARES)]
+    for share, name in zip(SHARES, names[2:], strict=True):
+        budget = f"{share * flops:.3g}"
         loop = llmscale.adaptive_sweep(BASE, out=folder / name, budget=budget, yes=True, **target)
         steps += steps_of_loop(f"loop, {share:.0%} of the grid", loop.rounds)
     steps += steps_of_grid(folder / "grid", target)
     text = describe(steps, ResultsFolder(folder / "truth"), target)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    Path(results, "README.md").write_text(text, encoding="utf-8")
+    tables = [ResultsFolder(folder / name).read_runs().assign(way=name) for name in names]
+    pd.concat(tables).to_parquet(Path(results, "runs.parquet"), compression="zstd")
     print(text)
 
 
