@@ -107,11 +107,9 @@ class ByDesign:
                 outlooks = self._outlooks(pool, [*bought, *found], others)
             except LlmscaleError:  # this law asks for more runs
                 return [*found, *in_order(smallest_first)(pool, [*bought, *found], budget)]
-            prices = pool.cost[others]
+            prices = _fixed(pool.cost[others])
             most = ANY if turn == self.rounds - 1 else BATCH
-            batch = best_batch(
-                outlooks, lambda _, prices=prices: prices, budget, most, once=True, worth=0.0
-            )
+            batch = best_batch(outlooks, prices, budget, most, once=True, worth=0.0)
             found += [others[one.run] for one in batch]
             budget -= sum(one.cost for one in batch)
         return found
@@ -121,6 +119,11 @@ class ByDesign:
         told = forecast(pool, bought, pool.target, self.law)
         one = outlook_of(told, params, tokens, misfit=self.misfit, as_fitted=self.as_fitted)
         return Outlooks(((1.0, one),), (one.width,))
+
+
+def _fixed(prices: np.ndarray) -> Callable[[tuple[int, ...]], np.ndarray]:
+    """Prices that do not hang on what is bought."""
+    return lambda bought: prices
 
 
 def forecast(pool: Pool, bought: list[int], at: Any, law: str = LAW) -> Forecast:

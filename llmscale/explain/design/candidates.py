@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.explain.laws import Array
 from llmscale.runs.trunk_costs import tokens_trained
@@ -70,10 +71,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Candidates:
-    """K runs: which of the sizes, how many tokens, and whether the table has such a run."""
+    """K runs: which of the sizes, how many tokens, and 1 if the table has such a run, else 0."""
 
     sizes: tuple[Size, ...]
-    of: Array
+    of: NDArray[np.int_]
     tokens: Array
     repeats: Array
 
@@ -96,7 +97,7 @@ class Candidates:
         for place, size in enumerate(self.sizes):
             if size.cooldown is None:
                 continue
-            mine = np.flatnonzero((self.of == place) & ~self.repeats)
+            mine = np.flatnonzero((self.of == place) & (self.repeats == 0))
             have = [float(self.tokens[one]) for one in bought if one in set(mine.tolist())]
             before = tokens_trained(have, size.cooldown, size.saved)
             for one in mine:
@@ -110,7 +111,7 @@ class Candidates:
 def candidates_of(sizes: Sequence[Size], limits: Limits) -> Candidates:
     """Every run within the limits: repeats of what was measured, and of each size the tokens that
     a series of budgets pays for, unless next to a measured run."""
-    budgets = limits.run_flops / _BUDGET_STEP ** np.arange(_BUDGETS)
+    budgets: Array = limits.run_flops / _BUDGET_STEP ** np.arange(_BUDGETS, dtype=float)
     of, tokens, repeats = [], [], []
     for place, size in enumerate(sizes):
         if not limits.params[0] <= size.params <= limits.params[1]:
@@ -122,7 +123,9 @@ def candidates_of(sizes: Sequence[Size], limits: Limits) -> Candidates:
                 of.append(place)
                 tokens.append(count)
                 repeats.append(again)
-    found = Candidates(tuple(sizes), np.array(of, dtype=int), np.array(tokens), np.array(repeats))
+    found = Candidates(
+        tuple(sizes), np.array(of, dtype=int), np.array(tokens), np.array(repeats, dtype=float)
+    )
     return _dearest(found)
 
 

@@ -141,7 +141,8 @@ def _shape_of(frame: pd.DataFrame) -> Shape | None:
         return None
     one = frame.iloc[-1]
     try:
-        return Shape(*(int(one[name]) for name in names), arch=str(one["arch"]))
+        counts: Any = {name: int(one[name]) for name in names}
+        return Shape(**counts, arch=str(one["arch"]))
     except (InputError, ValueError):
         return None
 

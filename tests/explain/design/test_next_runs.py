@@ -31,7 +31,9 @@ def measured(N: Any, D: Any, seed: int = 0) -> pd.DataFrame:
 def table() -> pd.DataFrame:
     """An IsoFLOP grid of five budgets up to 1e19 FLOPs."""
     C = np.repeat(np.geomspace(1e17, 1e19, 5), 7)
-    N = np.asarray(LAW.optimal(C)[0]) * np.tile(np.geomspace(0.25, 4.0, 7), 5)
+    best = LAW.optimal(C)
+    assert best is not None
+    N = np.asarray(best[0]) * np.tile(np.geomspace(0.25, 4.0, 7), 5)
     return measured(N, C / 6 / N)
 
 
