@@ -49,13 +49,13 @@ def judged(pool: Pool, bought: list[int]) -> dict[str, Any]:
     }
 
 
-def curves(pool: Pool) -> Iterator[dict[str, Any]]:
+def curves(pool: Pool, names: list[str]) -> Iterator[dict[str, Any]]:
     """A row for every chooser and share, and one for all runs."""
     known = {"pool": pool.name, "family": pool.family, "seen": pool.seen}
     every = list(range(len(pool.runs)))
     yield {**known, "chooser": "all runs", "seed": 0, "share": 1.0, **judged(pool, every)}
-    for name, choosers in CHOOSERS.items():
-        for seed, chooser in enumerate(choosers):
+    for name in names:
+        for seed, chooser in enumerate(CHOOSERS[name]):
             for share, bought in bought_by(chooser, pool):
                 row = {"chooser": name, "seed": seed, "share": share, **judged(pool, bought)}
                 yield {**known, **row}
@@ -67,13 +67,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/next-runs"))
     parser.add_argument("--simulated", type=int, default=3, help="seeds of each world")
     parser.add_argument("--only", default="", help="pools whose name holds this")
+    parser.add_argument("--choosers", nargs="*", default=list(CHOOSERS), help="some of them")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     rows: list[dict[str, Any]] = []
     asked.out.mkdir(parents=True, exist_ok=True)
     for pool in chain(public_pools(asked.folder), simulated_pools(asked.simulated)):
         if asked.only in pool.name:
-            rows += curves(pool)
+            rows += curves(pool, asked.choosers)
             print(pool.name, len(pool.runs), len(pool.targets), flush=True)
     pd.DataFrame(rows).to_csv(asked.out / "curves.csv", index=False, float_format="%.6g")
 
