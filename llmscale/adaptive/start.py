@@ -12,10 +12,11 @@ from llmscale.runs.shape import shape_for
 
 SIZES = 3
 BUDGETS = 3
-SHARE = 0.3
-"""Of the budget of a loop, what a start may cost if there is a cheaper one."""
+SHARE = 0.6
+"""Of the budget of a loop, what a start may cost if there is a cheaper one. On the CPU ladder one
+of up to 40 tokens a parameter told more than one of up to 20 and four runs for twice as much."""
 _SHORTEST = 5.0
-_LONGEST = (80.0, 40.0, 20.0)
+_LONGEST = (40.0, 20.0)
 """Tokens a parameter of the shortest and of the longest run of a size, around the 20 of Hoffmann et
 al. (2022): runs of one ratio do not tell the effect of N from that of D."""
 
@@ -23,7 +24,7 @@ al. (2022): runs of one ratio do not tell the effect of N from that of D."""
 def start_designs(spec: SweepSpec, ratios: tuple[float, float]) -> Iterator[SweepSpec]:
     """What a loop can begin with, the dearest first: the three smallest of the sizes of `spec`,
     each on three token budgets. These are the first, the middle and the last of its own if it has
-    as many, else from 5 to 80, 40 or 20 tokens a parameter, within `ratios`. Of an IsoFLOP grid it
+    as many, else from 5 to 40 or 20 tokens a parameter, within `ratios`. Of an IsoFLOP grid it
     is the three smallest budgets. Raises InputError."""
     if len(spec.variants) > 1:
         raise InputError(
