@@ -141,6 +141,5 @@ CHOOSERS: dict[str, tuple[Chooser, ...]] = {
     "random": tuple(at_random(seed) for seed in range(RANDOM)),
     "V-optimal": (ByDesign("chinchilla", misfit=False, as_fitted=False),),
     "misfit off": (ByDesign(misfit=False),),
-    "one batch": (ByDesign(rounds=1),),
     "next_runs": (ByDesign(),),
 }

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +11,12 @@ from llmscale.adaptive.start import SHARE
 from llmscale.adaptive.state import ChosenRun, Round, State, outcome_of, write_state
 from llmscale.adaptive.watching import TooDear, Within
 from llmscale.errors import InputError, WorkError, counted
+from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.next_runs import next_runs
 from llmscale.explain.api.predict import predict
 from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import NothingToBuy
-from llmscale.explain.design.sweep_file import spec_file
+from llmscale.explain.design.sweep_file import COMMAND, spec_file
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.measure.sweep.api import sweep
 from llmscale.measure.sweep.result import SweepResult
@@ -81,8 +81,8 @@ class Loop:
         """The state after the runs that all begins with."""
         first, spec = self.start_round(designs)
         as_kept = json.loads(json.dumps(spec.to_json()))
-        text = spec_file(as_kept, "The runs that a loop of llmscale next --auto begins with.")
-        write_text(self.folder.round_path(0), text)
+        heading = "The runs that a loop of llmscale next --auto begins with:"
+        self._write(first, spec_file(as_kept, f"{heading} {COMMAND}"))
         state = state.begun(first)
         write_state(self.folder, state)
         return self._trained(state)
@@ -116,7 +116,7 @@ class Loop:
 
     def chosen_round(self, state: State, forecast: Forecast) -> Round | None:
         """The next round, of which nothing is written; None if what is left buys nothing."""
-        found = self._choice(state, 1.0, write=False)
+        found = self._choice(state, 1.0)
         return None if found is None else self._round(state, forecast, found)
 
     def reached(self, state: State, forecast: Forecast) -> str:
@@ -135,10 +135,12 @@ class Loop:
         """The state after one more round, or with the reason why there is none."""
         share = 1.0
         for _ in range(_TRIES):
-            found = self._choice(state, share, write=True)
+            found = self._choice(state, share)
             if found is None:
                 break
-            begun = state.begun(self._round(state, forecast, found))
+            one = self._round(state, forecast, found)
+            self._write(one, found.toml)
+            begun = state.begun(one)
             write_state(self.folder, begun)
             try:
                 return self._trained(begun)
@@ -149,22 +151,22 @@ class Loop:
             state, stop=f"the {left:.2g} FLOPs that are left buy nothing that is worth its cost"
         )
 
-    def _choice(self, state: State, share: float, *, write: bool) -> NextRuns | None:
-        """The runs that this turn's part of the budget buys, or twice as much, and so on up to all
-        that is left."""
+    def _choice(self, state: State, share: float) -> NextRuns | None:
+        """What this turn's part of the budget buys if it narrows the interval by more a FLOP than
+        all that is left would; else what that buys, if it is worth it."""
         left = share * self.left(state)
         chosen = state.chosen_rounds
         before = sum(one.of_budget == self.limits.budget for one in chosen)
-        budget = round_budget(left, before, self.limits.rounds - len(chosen))
-        path = self.folder.round_path(len(chosen) + 1) if write else False
-        while True:
-            with suppress(NothingToBuy):
-                found = next_runs(self.folder.path, budget=budget, output=path, **self.choice)
-                if found.runs:
-                    return found
-            if budget >= left:
-                return None
-            budget = min(2.0 * budget, left)
+        part = round_budget(left, before, self.limits.rounds - len(chosen))
+        found = [self._bought(budget) for budget in dict.fromkeys((part, left))]
+        worth = [one for one in found if one is not None and one.runs]
+        return max(worth, key=lambda one: one.narrows / one.flops, default=None)
+
+    def _bought(self, budget: float) -> NextRuns | None:
+        try:
+            return next_runs(self.folder.path, budget=budget, **self.choice)
+        except NothingToBuy:
+            return None
 
     def _round(self, state: State, forecast: Forecast, found: NextRuns) -> Round:
         runs = tuple(
@@ -173,6 +175,12 @@ class Loop:
         number = len(state.chosen_rounds) + 1
         before = outcome_of(forecast)
         return Round(number, self.limits.budget, runs, before=before, expected=found.after)
+
+    def _write(self, one: Round, text: str) -> None:
+        """The file of a round, with the command that trains it."""
+        path = self.folder.round_path(one.number)
+        command = command_line("llmscale", "sweep", path, "--out", self.folder.path)
+        write_text(path, text.replace(COMMAND, command))
 
     def _resumed(self, state: State) -> State:
         """The state after the round that an earlier command began."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError, counted
+from llmscale.errors import InputError, both, counted
 from llmscale.measure.sweep.opening import open_results
 from llmscale.measure.sweep.provenance import check_folder
 from llmscale.measure.sweep.spec import SweepSpec, read_spec
@@ -59,8 +59,13 @@ def place_of(source: Any, out: Path | str | None) -> Place:
             f"the loop is to go on in {folder.path} and to write to {out}",
             "leave --out out, or name the TOML file of a sweep to begin with",
         )
-    if not folder.adaptive_path.exists():
-        folder.read_sweep()
+    sweep_json = folder.known_sweep() if folder.adaptive_path.exists() else folder.read_sweep()
+    if recipes := sweep_json.get("spec", {}).get("recipes"):
+        raise InputError(
+            f"the sweep in {folder.path} trains each run by several recipes: "
+            f"{both(['default', *recipes])}",
+            "go on in a folder of one recipe: a forecast is of one",
+        )
     return Place(folder)
 
 

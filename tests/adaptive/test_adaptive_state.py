@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from llmscale.adaptive.spending import round_budget
@@ -47,6 +47,7 @@ STATES = some.builds(
 )
 
 
+@settings(max_examples=30)
 @given(STATES)
 def test_a_state_is_read_as_it_was_written(state: State) -> None:
     from tempfile import TemporaryDirectory

@@ -221,12 +221,19 @@ def test_a_round_that_costs_more_than_was_thought_is_chosen_again_with_less(
         asked.append(budget)
         return next_runs(source, budget=3.0 * budget, **settings)
 
+    def planned(asked: Any, **settings: Any) -> Any:
+        plan = sweep(asked, **settings, dry_run=True).plan
+        raise KeyboardInterrupt(str(plan.flops))
+
     monkeypatch.setattr(loop_module, "next_runs", next_runs_of_thrice)
-    found = go_on(out, rounds=1)
+    monkeypatch.setattr(loop_module, "sweep", planned)
+    with pytest.raises(KeyboardInterrupt) as accepted:
+        go_on(out, rounds=1)
     assert len(asked) > 1
-    assert asked[-1] < asked[0]
-    assert found.spent <= LARGER
-    assert len(found.rounds) == 2
+    assert asked[-1] < asked[0]  # of one round: all that is left, and then less
+    left = LARGER - sum(spent_flops(ResultsFolder(out)).values())
+    assert asked[0] == pytest.approx(left)
+    assert 0 < float(str(accepted.value)) <= left
 
 
 def test_a_loop_whose_runs_all_fail_ends_with_what_is_wrong(

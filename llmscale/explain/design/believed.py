@@ -27,10 +27,6 @@ _USUAL_NOISE, _USUAL_REPEATS = 0.001, 3
 _ALIKE = 0.5
 """Runs whose ln N and ln D are this far apart share most of what the law errs there."""
 _JITTER = 1e-6
-_FADING = 0.3
-"""In `anchored` runs count as C^0.5 along the frontier, and its prior and shape do not fade: with
-this power the width that is expected of batches with a new largest run is, in the mean over public
-tables, the one that a fit of them gives (with 0 it is 16% less, with 0.5 it is 9% more)."""
 _OUTLIERS = 0.95
 """Residuals beyond this quantile count as much as it."""
 
@@ -90,7 +86,6 @@ def outlook_of(
         np.log(np.column_stack([params, tokens]))
         - 0.5 * _lag(fit, params, tokens, target)[:, None],
         np.log(np.array(target)),
-        _FADING if as_fitted and isinstance(fit.law, Anchored) else 0.0,
     )
 
 

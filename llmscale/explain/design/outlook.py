@@ -6,13 +6,12 @@ measured to within its noise takes some of that variance away. The part of the m
 distance from the runs, and a larger run makes the distance shorter. A design by the first part only
 would buy small runs and believe them."""
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from llmscale.explain.design.belief import Belief, after
+from llmscale.explain.design.belief import Belief, after, gains
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.forecast.widths import PublicNeeds, growth, multipliers
@@ -44,8 +43,7 @@ class Outlook:
     `plain` is the plain interval below and above the forecast in ln L, of which `variance` is the
     square of a standard deviation: the law's and that of a new run's noise, `run_noise`. `reach_at`
     (K, 2) and `target` are ln N and ln D; a candidate that is unlike the target, as far off the
-    optimum, reaches less far than it lies. `fading` is the power of the compute with which runs
-    count in the fit, next to the largest: once there is a larger one, all others count less."""
+    optimum, reaches less far than it lies."""
 
     belief: Belief
     plain: tuple[float, float]
@@ -55,7 +53,6 @@ class Outlook:
     reach: Reach
     reach_at: Array
     target: Array
-    fading: float = 0.0
 
     @property
     def horizon(self) -> float:
@@ -84,20 +81,9 @@ class Outlook:
     @cached_property
     def widths_with(self) -> Array:
         """The width with each candidate, one at a time: (K,)."""
-        (of_runs, of_target), noise = self.belief.spreads[0], self.belief.noise_GK[0]
-        faded = self._faded
-        shared = faded * (of_runs @ of_target[0])
-        seen = faded * np.square(of_runs).sum(axis=1) + noise**2
-        left = np.maximum(faded * self.belief.variance - shared**2 / seen, 0.0)
+        left = np.maximum(self.belief.variance - gains(self.belief).total, 0.0)
         low, high = self._halves(left, self._horizons_with())
         return np.asarray(low + high)
-
-    @cached_property
-    def _faded(self) -> Array:
-        """How many times as large the law's variance is once the runs there are count as they do
-        next to each candidate."""
-        further = self.reach_at.sum(axis=1) - _largest(self.reach)
-        return np.exp(self.fading * np.maximum(further, 0.0))
 
     def width_by_reach(self, one: int) -> float:
         """The width if this candidate only made the distance shorter."""
@@ -105,16 +91,7 @@ class Outlook:
 
     def after(self, one: int) -> "Outlook":
         """The outlook once this candidate was measured."""
-        faded = float(self._faded[one])
-        still = np.maximum(faded / self._faded, 1.0)  # larger ones count as much as before
-        wider = tuple(
-            (math.sqrt(faded) * of_runs, math.sqrt(faded) * of_target)
-            for of_runs, of_target in self.belief.spreads
-        )
-        noise = self.belief.noise_GK * np.sqrt(still)
-        noise[:, one] = self.belief.noise_GK[:, one]
-        belief = replace(self.belief, spreads=wider, noise_GK=noise)
-        belief = after(belief, one, np.random.default_rng(0))  # one law: nothing is drawn
+        belief = after(self.belief, one, np.random.default_rng(0))  # one law: nothing is drawn
         return replace(self, belief=belief, reach=self._reach_with(one))
 
     def _reach_with(self, one: int) -> Reach:

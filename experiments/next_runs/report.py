@@ -1,0 +1,114 @@
+"""The table and the figure of what next_runs.py measured.
+
+python experiments/next_runs/report.py results/next-runs"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+ALL = "all runs"
+SHOWN = (
+    "next_runs",
+    "misfit off",
+    "V-optimal",
+    "random",
+    "largest first",
+    "smallest first",
+    "IsoFLOP grid",
+)
+COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#6e6e6e", "#1a1a1a")
+NEAR = 1.1
+"""An error of at most this many times that of all runs is as good."""
+
+
+def measured(folder: Path) -> pd.DataFrame:
+    """The rows of curves.csv, with each error as a ratio to that of all runs of the pool."""
+    frame = pd.read_csv(folder / "curves.csv")
+    every = frame[frame["chooser"] == ALL].set_index("pool")["error"]
+    frame = frame[frame["chooser"] != ALL].copy()
+    frame["log_ratio"] = np.log(frame["error"] / frame["pool"].map(every))
+    frame["as_good"] = frame["log_ratio"] <= np.log(NEAR)
+    frame["kind"] = np.where(frame["pool"].str.contains(", seed"), "simulated", "public")
+    return frame
+
+
+def table(frame: pd.DataFrame, value: str, written: str) -> str:
+    """A row a chooser and a column a share, in Markdown."""
+    shares = sorted(frame["share"].unique())
+    lines = ["| chooser | " + " | ".join(f"{100 * one:.0f}%" for one in shares) + " |"]
+    lines.append("| --- |" + " --- |" * len(shares))
+    for name in SHOWN:
+        of = frame[frame["chooser"] == name].groupby("share")[value].mean()
+        if value.startswith("log_"):
+            of = np.exp(of)
+        lines.append(f"| {name} | " + " | ".join(written.format(of[one]) for one in shares) + " |")
+    return "\n".join(lines)
+
+
+def draw(frame: pd.DataFrame, path: Path) -> None:
+    """Errors against FLOPs spent, geometric means, one panel a kind of pool."""
+    kinds = [
+        ("public tables that it was made with", frame[(frame["kind"] == "public") & frame["seen"]]),
+        ("other public tables", frame[(frame["kind"] == "public") & ~frame["seen"]]),
+        ("simulated laws", frame[frame["kind"] == "simulated"]),
+    ]
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True, layout="constrained")
+    for ax, (title, some) in zip(axes, kinds, strict=True):
+        for name, colour in zip(SHOWN, COLOURS, strict=True):
+            of = some[some["chooser"] == name].groupby("share")
+            spent = [*of["spent"].mean(), 1.0]
+            ratio = [*np.exp(of["log_ratio"].mean()), 1.0]
+            bold = name == "next_runs"
+            ax.plot(
+                spent, ratio, "o-", color=colour, label=name,
+                lw=2.2 if bold else 1.1, ms=4 if bold else 2.5, zorder=5 if bold else 3,
+            )  # fmt: skip
+        ax.axhline(1.0, color="#6e6e6e", lw=0.7, ls=":")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_yticks([1, 2, 3, 5, 8], ["1", "2", "3", "5", "8"])
+        ax.minorticks_off()
+        ax.set_xticks([0.01, 0.03, 0.1, 0.33, 1], ["1%", "3%", "10%", "33%", "100%"])
+        ax.set_title(f"{some['pool'].nunique()} pools: {title}", fontsize=9)
+        ax.set_xlabel("FLOPs spent, of those of all runs")
+        ax.grid(color="#e4e4e4", lw=0.5)
+        ax.set_axisbelow(True)
+    axes[0].set_ylabel("forecast error, next to that of all runs")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=7,
+        fontsize=8,
+        frameon=False,
+    )
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    frame = measured(folder)
+    groups = {
+        "public tables": frame[frame["kind"] == "public"],
+        "of these, not seen before": frame[(frame["kind"] == "public") & ~frame["seen"]],
+        "simulated": frame[frame["kind"] == "simulated"],
+    }
+    for title, some in groups.items():
+        print(f"\n## {title}: {some['pool'].nunique()} pools\n")
+        print("Error, as a ratio to that of all runs:\n\n" + table(some, "log_ratio", "{:.2f}"))
+        print(f"\nShare of pools within {NEAR:g}x:\n\n" + table(some, "as_good", "{:.0%}"))
+        some = some.assign(log_width=np.log(some["width"]))
+        print("\nWidth of 90% intervals, of the loss:\n\n" + table(some, "log_width", "{:.3f}"))
+        print("\nTargets inside:\n\n" + table(some, "inside", "{:.0%}"))
+    draw(frame, folder / "error-against-flops.png")
+
+
+if __name__ == "__main__":
+    main()
