@@ -7,6 +7,7 @@ loops with a quarter and with half of its FLOPs; and what all are to forecast, a
 five times the grid's largest budget, with four seeds. Run again, it goes on where it was stopped.
 Writes README.md and runs.parquet into results/adaptive; the sweeps are in its folder work."""
 
+import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ def describe(steps: list[Step], truth: ResultsFolder, target: dict[str, Any]) ->
     losses = runs["loss"].tolist()
     loss = sum(losses) / len(losses)
     N, D = (format_count(target[name]) for name in ("params", "tokens"))
-    measured = " and ".join(f"{one:.4f}" for one in losses)
+    measured = ", ".join(f"{one:.4f}" for one in losses)
     lines = [
         "# What a forecast costs: chosen runs and the usual grid",
         "",
@@ -123,7 +124,20 @@ def describe(steps: list[Step], truth: ResultsFolder, target: dict[str, Any]) ->
             f"{found.low:.3f} to {found.high:.3f} | {found.width:.3f} | "
             f"{found.loss / loss - 1:+.2%} | {holds} |"
         )
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", conclusion(steps, losses), ""])
+
+
+def conclusion(steps: list[Step], losses: list[float]) -> str:
+    """What the last step of each way says, and how far to trust it."""
+    loss = sum(losses) / len(losses)
+    last = {one.way.partition(":")[0]: one for one in steps if one.way != "grid, 2 budgets"}
+    said = []
+    for way, one in last.items():
+        error = abs(one.found.loss / loss - 1)
+        said.append(f"{way} errs {error:.1%} ({one.flops:.2e} FLOPs, width {one.found.width:.2f})")
+    spread = statistics.stdev(losses) / loss
+    trust = f"This is one draw of each, of runs whose seeds differ by {spread:.1%} (one standard "
+    return f"In the end: {'; '.join(said)}. {trust}deviation)."
 
 
 if __name__ == "__main__":
