@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -283,3 +284,11 @@ def test_what_no_loop_can_go_on_in_is_refused(start: Path, begun: Path, tmp_path
         assert done.exit_code == 2, done.output
         assert message in " ".join(done.stderr.split())
     assert not (tmp_path / "new").exists()
+
+
+def test_the_docs_say_what_the_experiment_found(repository: Path) -> None:
+    page = (repository / "docs" / "next-runs.md").read_text().partition("A real loop on")[2]
+    found = (repository / "results" / "adaptive" / "README.md").read_text()
+    errors = re.findall(r"\d\.\d%", page)
+    assert len(errors) == 3
+    assert all(f"errs {error}" in found for error in errors)
