@@ -34,15 +34,13 @@ class ProposedRun:
     low: float
     high: float
     horizon: float
-    lr: float | None = None
-    """The learning rate that the table's own runs suggest, if they say one."""
 
     @property
     def tokens_per_param(self) -> float:
         return self.tokens / self.params
 
     def to_json(self) -> dict[str, Any]:
-        fields = ("size", "params", "tokens", "seed", "flops", "own_flops", "kind", "lr", "reason")
+        fields = ("size", "params", "tokens", "seed", "flops", "own_flops", "kind", "reason")
         found = {name: getattr(self, name) for name in fields}
         return {**found, "low": self.low, "high": self.high, "horizon": self.horizon}
 

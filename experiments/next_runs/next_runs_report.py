@@ -1,6 +1,6 @@
 """The table and the figure of what next_runs.py measured.
 
-python experiments/next_runs/report.py results/next-runs"""
+python experiments/next_runs/next_runs_report.py results/next-runs"""
 
 import argparse
 from pathlib import Path
