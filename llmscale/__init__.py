@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from llmscale.version import __version__
 
 if TYPE_CHECKING:
+    from llmscale.adaptive.api import adaptive_sweep
+    from llmscale.adaptive.result import AdaptiveSweep
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.advise import advise
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from llmscale.runs.inspection import InspectedLadder, Inspection
 
 _PLACES = {
+    "AdaptiveSweep": "adaptive.result",
     "Advice": "explain.planning.advice",
     "Allocation": "explain.allocation",
     "BestMixture": "explain.fit.mixtures",
@@ -96,6 +99,7 @@ _PLACES = {
     "TrainingPlan": "explain.planning.training_plan",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
+    "adaptive_sweep": "adaptive.api",
     "advise": "explain.api.advise",
     "export": "measure.trained.exchange.export",
     "best_mixtures": "explain.api.mixture",
@@ -126,6 +130,7 @@ _PLACES = {
 """Where each name is, below this package: it is imported when it is first asked for."""
 
 __all__ = [
+    "AdaptiveSweep",
     "Advice",
     "Allocation",
     "BestMixture",
@@ -160,6 +165,7 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "adaptive_sweep",
     "advise",
     "best_mixtures",
     "compare",

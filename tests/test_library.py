@@ -55,7 +55,7 @@ import sys, llmscale
 assert {"fit", "predict", "plot", "read_runs", "status", "Law", "Fit"} <= set(dir(llmscale))
 heavy = {"torch", "pandas", "numpy", "scipy", "pyarrow", "datasets", "tokenizers", "matplotlib"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-trains = {"sweep", "tune", "SweepResult", "TuneResult"}
+trains = {"sweep", "tune", "SweepResult", "TuneResult", "adaptive_sweep"}
 trains |= {name for name, place in llmscale._PLACES.items() if "trained" in place}
 for name in set(llmscale.__all__) - trains:
     getattr(llmscale, name)

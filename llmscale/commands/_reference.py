@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
+from llmscale.adaptive.settings import AutoSpec
 from llmscale.explain.api.advise_settings import AdviseSpec
 from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.explore_settings import ExploreSpec
@@ -70,6 +71,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of `explore` only", ExploreSpec),
     ("Of `compare`, which takes the first of these, too", CompareSpec),
     ("Of `next` only", NextSpec),
+    ("Of `next --auto` only", AutoSpec),
 )
 _FINETUNING = """\
 ## Settings of `llmscale finetune`

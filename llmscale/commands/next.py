@@ -1,10 +1,19 @@
 """`llmscale next`: which runs to make next, so that a forecast narrows most for its cost."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from llmscale.adaptive.settings import AutoSpec
 from llmscale.commands import output
-from llmscale.commands._options import JsonOption, TableArgument, takes_settings
+from llmscale.commands._options import (
+    DryRunOption,
+    JsonOption,
+    TableArgument,
+    YesOption,
+    takes_settings,
+)
+from llmscale.errors import InputError
 from llmscale.explain import digits
 from llmscale.explain.api.next_runs_settings import NextSpec
 from llmscale.quantity import format_count
@@ -13,18 +22,28 @@ if TYPE_CHECKING:
     from llmscale.explain.design.proposal import NextRuns
 
 
-@takes_settings(NextSpec, leave_out=("holdout", "intervals", "diagnostics"))
+@takes_settings(NextSpec, AutoSpec, leave_out=("holdout", "intervals", "diagnostics"))
 def next(
     table: TableArgument = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     notes: output.NotesOption = False,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
     """Choose the runs that narrow the interval of a forecast most for their FLOPs, with the reason
-    for each, and write them as a sweep.
+    for each, and write them as a sweep. With --auto train them too, and choose again.
 
     Example: llmscale next runs.csv --budget 1e19 --target 1e22 -o next.toml
     """
+    own = {name: settings.pop(name) for name in ("rounds", "max_hours")}
+    own |= {"yes": yes, "dry_run": dry_run}
+    if settings.pop("auto"):
+        from llmscale.commands._adaptive import go_on
+
+        go_on(table, own, settings, notes=notes, json=json)
+        return
+    _check_not_auto(own)
     import llmscale
 
     found = llmscale.next_runs(table, **settings)
@@ -33,6 +52,17 @@ def next(
     else:
         _show(found)
     output.warn_all(found.notes, every=notes)
+
+
+def _check_not_auto(own: Mapping[str, Any]) -> None:
+    """Raise InputError for an option that only --auto takes."""
+    for name, value in own.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} is for --auto, which trains the runs",
+                f"give --auto, or leave {option} out",
+            )
 
 
 def _show(found: "NextRuns") -> None:

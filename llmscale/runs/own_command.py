@@ -77,7 +77,7 @@ def _words(
     """The words of a stated command, but for some options: those `without`, which have a value, and
     `flags`, which have none.
     """
-    command = stated_command(stated, *(verbs or ("sweep", "tune")))
+    command = stated_command(stated, *(verbs or ("sweep", "tune", "next")))
     if command is None:
         return None
     kept, words = [], iter(shlex.split(command))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,10 +23,13 @@ from llmscale.runs.sweep_json import read_sweep_json
 if TYPE_CHECKING:
     import pandas as pd
 
+_OF_LOOP = re.compile(r"adaptive\.json|next-[0-9]+\.toml")
+
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """`results/NAME`: its tables, sweep.json, fit-LAW.json, figures/ and runs/RUN_ID/."""
+    """`results/NAME`: its tables, sweep.json, fit-LAW.json, figures/ and runs/RUN_ID/; of a loop
+    adaptive.json and next-K.toml."""
 
     path: Path
 
@@ -44,6 +48,15 @@ class ResultsFolder:
     @property
     def figures(self) -> Path:
         return self.path / "figures"
+
+    @property
+    def adaptive_path(self) -> Path:
+        """What a loop of `llmscale next --auto` has done here (adaptive/state.py)."""
+        return self.path / "adaptive.json"
+
+    def round_path(self, number: int) -> Path:
+        """The sweep of a round of such a loop."""
+        return self.path / f"next-{number}.toml"
 
     def fit_path(self, law: str) -> Path:
         return self.path / f"fit-{law}.json"
@@ -110,6 +123,11 @@ class ResultsFolder:
                     scores = read_scores(home)
             found.append(scores)
         return found
+
+
+def is_of_loop(name: str) -> bool:
+    """Whether a file is one that a loop of `llmscale next --auto` writes before it trains."""
+    return _OF_LOOP.fullmatch(name) is not None
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:

@@ -72,7 +72,7 @@ def next_runs(
 
 
 def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
-    wanted = _wanted(spec)
+    wanted = wanted_of(spec)
     path = _path(spec.output)
     if spec.figure is not None:
         from llmscale.explain.figures._place import check_place
@@ -98,7 +98,8 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     return found
 
 
-def _wanted(spec: NextSpec) -> Wanted:
+def wanted_of(spec: NextSpec) -> Wanted:
+    """What may be bought. Raises InputError."""
     if spec.budget is None:
         raise InputError("no budget was given", "say what the runs may cost: --budget 1e19")
     sizes = None
@@ -124,8 +125,8 @@ def _ratio(given: Any) -> float:
     return parse_budget(text if text.endswith("x") else f"{text}x").amount
 
 
-def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
-    """The forecast of the target, as `predict` gives it. Raises InputError."""
+def target_of(spec: NextSpec) -> dict[str, Any]:
+    """What `predict` is asked for, by keyword. Raises InputError unless that is one run."""
     target: dict[str, Any] = {"flops": spec.target, "params": spec.params, "tokens": spec.tokens}
     given = {name: value for name, value in target.items() if value is not None}
     if set(given) not in ({"flops"}, {"params", "tokens"}):
@@ -137,6 +138,12 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
             else "half of the target is said",
             "give --target 1e22 for the best run of so many FLOPs, or --params and --tokens",
         )
+    return given
+
+
+def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
+    """The forecast of the target, as `predict` gives it. Raises InputError."""
+    given = target_of(spec)
     found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
     assert isinstance(found, Forecast)
     assert found.fit is not None

@@ -52,16 +52,20 @@ class Size:
 
 @dataclass(frozen=True)
 class Limits:
-    """What candidates may be: tokens a parameter, N, and FLOPs of a run."""
+    """What candidates may be: tokens a parameter, N, and FLOPs of a run; `lost` are points (N, D)
+    whose runs diverged or failed, as they would again."""
 
     ratios: tuple[float, float]
     params: tuple[float, float]
     run_flops: float
+    lost: tuple[tuple[float, float], ...] = ()
 
     def allow(self, size: Size, tokens: float) -> bool:
         """Whether a run is within all of them, but for N."""
         low, high = self.ratios
         inside = low * (1 - _ROUNDING) <= tokens / size.params <= high * (1 + _ROUNDING)
+        if any(_is_at(size.params, tokens, point) for point in self.lost):
+            return False
         return inside and tokens * size.flops_per_token <= self.run_flops * (1 + _ROUNDING)
 
 
@@ -127,6 +131,10 @@ def candidates_of(sizes: Sequence[Size], limits: Limits) -> Candidates:
 
 def _is_near(tokens: float, measured: Sequence[float]) -> bool:
     return any(abs(math.log(tokens / one)) < _SAME for one in measured)
+
+
+def _is_at(params: float, tokens: float, point: tuple[float, float]) -> bool:
+    return _is_near(params, point[:1]) and _is_near(tokens, point[1:])
 
 
 def new_params(least: float, most: float, known: Sequence[float]) -> list[float]:

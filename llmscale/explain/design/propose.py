@@ -25,6 +25,10 @@ _LARGEST = 1024.0
 times."""
 
 
+class NothingToBuy(InputError):  # noqa: N818 - no fault of a budget that is nearly spent
+    """No run is within the budget and the limits."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What may be bought: FLOPs altogether and of one run, how many runs, tokens a parameter, and
@@ -92,7 +96,8 @@ class Choice:
         params = self.wanted.params or (float(of_table.min()), most)
         sizes = sizes_of(self.runs, self.sweep, *params)
         run_flops = min(self.wanted.run_flops, budget, 6.0 * N * D)
-        return candidates_of(sizes, Limits((low, high), params, run_flops))
+        lost = self.sweep.lost(self.runs.count) if self.sweep else ()
+        return candidates_of(sizes, Limits((low, high), params, run_flops, lost))
 
     def _batch(self, candidates: Candidates, budget: float) -> tuple[Outlooks, tuple[Bought, ...]]:
         outlook = outlooks_of(self.laws, candidates.params, candidates.tokens)
@@ -192,7 +197,7 @@ class Choice:
     def _nothing_to_buy(self) -> InputError:
         low = self.wanted.ratios[0]
         least = 6.0 * low * float(self.runs.frame["params"].min()) ** 2
-        return InputError(
+        return NothingToBuy(
             f"a budget of {self.wanted.budget:.3g} FLOPs buys no run within these limits",
             f"the smallest size at {low:g} tokens a parameter takes {least:.2g} FLOPs: give a "
             "larger --budget, or widen --sizes, --tokens-per-param or --max-run-flops",

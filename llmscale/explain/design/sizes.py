@@ -53,6 +53,16 @@ class OwnSweep:
                 found[float(whole * shape.context)] = text
         return found
 
+    def lost(self, count: str) -> tuple[tuple[float, float], ...]:
+        """N as `count` has it, and D, of runs that diverged or failed; not if another is done."""
+        runs = self.folder.read_runs()
+        points = {
+            status: set(zip(some[count].astype(float), some["tokens"].astype(float), strict=True))
+            for status, some in runs.groupby("status")
+        }
+        lost = points.get("diverged", set()) | points.get("failed", set())
+        return tuple(sorted(lost - points.get("done", set())))
+
     def saved(self, run_id: str, tokens: float) -> float:
         """How many tokens of this run are kept as a state to go on from."""
         if self.cooldown is None:

@@ -2,7 +2,7 @@
 table is of, so that it goes on in the same folder."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llmscale.explain.design.proposal import NextRuns, ProposedRun
@@ -17,10 +17,23 @@ COMMAND = "llmscale sweep THIS_FILE"
 
 def sweep_file(found: NextRuns, tokens: Sequence[str | int], sweep: OwnSweep | None) -> str:
     """The text of the file; `tokens` is what each run is asked for."""
-    lines = [f"# {line}" for line in _heading(found, sweep)]
     spec: Mapping[str, Any] = sweep.spec if sweep else {}
+    runs = _together(found.runs, tokens, spec.get(_RUNS) or ())
+    return _file(_heading(found, sweep), spec, runs)
+
+
+def spec_file(spec: Mapping[str, Any], heading: str) -> str:
+    """The text of a file that asks for the sweep `spec`, as sweep.json has it."""
+    return _file([heading], spec, _together((), (), spec.get(_RUNS) or ()))
+
+
+def _file(
+    heading: Iterable[str], spec: Mapping[str, Any], runs: Mapping[tuple[str, Any], tuple[int, str]]
+) -> str:
+    lines = [f"# {line}" for line in heading]
     lines += _values(_grid(spec))
-    lines += _listed(_together(found.runs, tokens, spec.get(_RUNS) or ()))
+    if runs:
+        lines += _listed(runs)
     for name in ("data", "recipe", "recipes", "hardware"):
         lines += _table(name, _said(name, spec.get(name) or {}))
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.recipe import Recipe
 from llmscale.menu import texts_of
 from llmscale.runs.columns import fields_from
-from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder, is_of_loop
 from llmscale.runs.safe_paths import refuse_links
 from llmscale.version import __version__
 
@@ -81,7 +81,8 @@ def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
 
 
 def _holds(path: Path) -> bool:
-    return any(not entry.name.startswith(".") for entry in path.iterdir())
+    names = [entry.name for entry in path.iterdir()]
+    return any(not (name.startswith(".") or is_of_loop(name)) for name in names)
 
 
 def provenance(

@@ -342,7 +342,7 @@ class SweepSpec:
         payload = {**asdict(self), "hardware": self.hardware.to_json()}
         payload["sizes"] = list(self.sizes)
         for name in ("tokens", "unique_tokens"):
-            payload[name] = [str(budget) for budget in getattr(self, name)]
+            payload[name] = [str(budget.stated) for budget in getattr(self, name)]
         payload["runs"] = [run.to_json() for run in self.runs]
         payload["data"] = self.data.stated()
         return payload

@@ -1,0 +1,1 @@
+"""The loop of `llmscale next --auto`: sweep, fit, choose, until a forecast is narrow enough."""
