@@ -1,4 +1,4 @@
-"""`llmscale compare`: how much of one recipe's compute another needs for the same loss."""
+"""`llmscale compare`: say how much compute one recipe saves over another."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

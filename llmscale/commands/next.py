@@ -1,4 +1,4 @@
-"""`llmscale next`: which runs to make next, so that a forecast narrows most for its cost."""
+"""`llmscale next`: choose the runs that narrow a forecast most for their cost."""
 
 import math
 from collections.abc import Mapping
