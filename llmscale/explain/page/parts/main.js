@@ -11,6 +11,8 @@ function readPage() {
 function slidersOf(page) {
   const flops = [Math.exp(page.frontier.first), Math.exp(page.frontier.last)];
   const tokens = page.surface.ends.tokens.map(Math.exp);
+  const { context } = page.start;
+  const contexts = [Math.min(128, context), Math.max(2 ** 20, context)];
   const plain = { format: (value) => general(value) };
   const whole = { whole: true, format: (value) => grouped(value, 0) };
   return {
@@ -28,7 +30,7 @@ function slidersOf(page) {
         key: 'served', label: 'tokens to serve', ends: [1e6, 1e17], format: formatCount,
         free: 'low', word: 'none',
       },
-      { key: 'context', label: 'context, tokens', ends: [128, 2 ** 20], ...whole },
+      { key: 'context', label: 'context, tokens', ends: contexts, ...whole },
     ],
     machine: [
       { key: 'gpus', label: 'number of GPUs', ends: [1, 1e5], ...whole },
@@ -43,9 +45,8 @@ function slidersOf(page) {
 
 /** The menus by group. */
 function menusOf(page) {
-  const bytes = [[4, '4, float32'], [2, '2, bfloat16'], [1, '1, 8 bits'], [0.5, '0.5, 4 bits']];
   return {
-    serving: [{ key: 'bytes', label: 'bytes per weight', options: bytes }],
+    serving: [{ key: 'bytes', label: 'bytes per weight', options: page.serving.widths }],
     machine: [{ key: 'gpu', label: 'GPU', options: page.gpus.map((one) => [one.key, one.name]) }],
   };
 }
@@ -107,7 +108,7 @@ class Explorer {
     this.decision = decide(this.page, state);
     this.#showControls();
     const sentence = sentenceOf(this.page, this.decision);
-    const cautions = cautionsOf(this.page, this.decision);
+    const cautions = cautionsOf(this.page, this.decision, state);
     document.getElementById('sentence').replaceChildren(...sentence);
     document.getElementById('cautions').replaceChildren(...cautions);
     showPlan(document.getElementById('plan'), planOf(this.page, this.decision, state));
