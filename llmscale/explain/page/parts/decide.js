@@ -216,7 +216,6 @@ function decide(page, state) {
   const best = law.best(lnC);
   const chosen = chosenRun(law, lnC, best, state.ratio);
   const gpu = page.gpus.find((one) => one.key === state.gpu);
-  const passes = state.unique === null ? NaN : Math.exp(chosen.lnD) / state.unique;
   return {
     law,
     lnC,
@@ -227,8 +226,8 @@ function decide(page, state) {
     half: halfOf(law, lnC, chosen),
     rises: risesByTokens(law, best),
     beyond: page.surface.beyond(chosen.lnN, chosen.lnD),
-    passes,
-    end: passes > 1 ? law.end() : null,
+    passes: state.unique === null ? NaN : Math.exp(chosen.lnD) / state.unique,
+    end: state.unique === null ? null : law.end(),
     lifetime: state.served === null ? null : lifetimeOf(law, best, state.served),
     training: trainingOf(state.flops, gpu, state),
     serving: servingOf(chosen.lnN, page, gpu, state),

@@ -1,5 +1,7 @@
 // Puts the page together: reads the data, makes the sliders, and draws whatever a change moves.
 
+const TELEPHONE = '(max-width: 760px)'; // as in page.css
+
 /** The data that Python wrote, with the law that can be asked. */
 function readPage() {
   const data = JSON.parse(document.getElementById('data').textContent);
@@ -62,6 +64,7 @@ class Explorer {
     this.dark = matchMedia('(prefers-color-scheme: dark)');
     this.#listen();
     this.readAddress();
+    if (matchMedia(TELEPHONE).matches) this.#fold();
   }
 
   #add(groups, Kind) {
@@ -71,6 +74,16 @@ class Explorer {
         this.controls.set(one.key, control);
         document.getElementById(`controls-${group}`).append(control.element);
       }
+    }
+  }
+
+  /** Close the groups of sliders in which nothing is chosen: a telephone has little room. */
+  #fold() {
+    const { state, page } = this;
+    for (const group of document.querySelectorAll('#controls details')) {
+      const isIn = (key) => group.contains(this.controls.get(key).element);
+      const isChosen = (key) => state[key] !== page.start[key] && isIn(key);
+      group.open = Object.keys(page.start).some(isChosen);
     }
   }
 
@@ -87,9 +100,9 @@ class Explorer {
 
   /** Take the state that the address names. */
   readAddress() {
-    const { state, wrong } = stateOf(location.hash, this.page.start, this.controls);
+    const { state, told } = stateOf(location.hash, this.page.start, this.controls);
     this.take(state);
-    this.tell(wrong.length ? `left out of the address: ${wrong.join(', ')}` : '');
+    this.tell(told);
   }
 
   /** Sliders have moved, or a run was picked: change what they stand for. */

@@ -107,7 +107,7 @@ function runRows(page, { law, best, chosen, beyond, passes, end, lnC }, state) {
   ];
   if (state.unique === null) return rows;
   rows.push(['passes', plainly(passes), `over ${formatCount(state.unique)} unique tokens`]);
-  return end ? [...rows, ...textRows(page, { law, chosen, end, lnC })] : rows;
+  return passes > 1 ? [...rows, ...textRows(page, { law, chosen, end, lnC })] : rows;
 }
 
 /** What repeating text costs, and where it ends to help. */
@@ -131,24 +131,25 @@ function besideRows(page, { best, chosen, basin, half, lnC }) {
   const near = [
     `within ${formatShare(WITHIN)}`, `${small} to ${large}`, `on ${most} to ${fewest} tokens`,
   ];
-  if (chosen.isBest) return [near, ...halfRows(page, half, 'half the size')];
+  if (chosen.isBest) return [near, ...halfRows(page, half, 'half the size', 'that')];
   const loss = formatLoss(best.loss, ...best.interval);
   return [
     ['best size', formatCount(Math.exp(best.lnN)), formatCountEnds(...best.params)],
     [`its ${page.metric}`, loss, `the choice is ${formatShare(chosen.above)} above`],
     [`${near[0]} of that`, ...near.slice(1)],
-    ...halfRows(page, half, 'half the choice'),
+    ...halfRows(page, half, 'half the choice', "the choice's"),
   ];
 }
 
-function halfRows(page, half, name) {
+/** What half the size costs next to the loss of `whose` run. */
+function halfRows({ metric }, half, name, whose) {
   if (Math.abs(half.loss) < LEAST_SHOWN) {
-    return [[name, 'as good', `under 0.01% of the ${page.metric}, for equal FLOPs`]];
+    return [[name, 'as good', `under 0.01% of the ${metric}, for equal FLOPs`]];
   }
   const more = Number.isFinite(half.compute) ? `${general(half.compute)}x` : 'never';
   return [
-    [name, formatChange(half.loss), `${page.metric}, for equal FLOPs`],
-    [name, more, `the FLOPs, for equal ${page.metric}`],
+    [name, formatChange(half.loss), `on ${whose} ${metric}, for equal FLOPs`],
+    [name, more, `the FLOPs, for ${whose} ${metric}`],
   ];
 }
 
