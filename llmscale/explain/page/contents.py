@@ -111,7 +111,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
         "start": start,
     }
-    name = fit.origin.path.name.strip("<>")  # of a published law, which has no file
+    name = fit.origin.path.name
     texts = {
         "title": f"{name}: what a budget buys",
         "law": fit.law.name,
