@@ -206,9 +206,9 @@ def _said(told: Forecast) -> Iterator[tuple[str, str]]:
 def _lacking(fit: Fit) -> Iterator[str]:
     """What the page does not show, and why."""
     if not len(fit.replicates):
-        yield "There are no intervals: the law was fitted without refits (--bootstrap 0)."
+        yield "There are no intervals: the fit has no refits."
     if fit.runs is None:
-        yield "The runs are not drawn: the fit was kept without them."
+        yield "The runs are not drawn: the fit is without them."
     elif len(fit.table.frame) > _MOST_RUNS:
         drawn = sum(1 for _ in _runs(fit))
         yield f"{counted(drawn, 'run')} of {len(fit.table.frame):,} are drawn."

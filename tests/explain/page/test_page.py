@@ -384,6 +384,8 @@ def test_a_page_without_intervals_or_runs_works_and_says_so(
     tab.open((tmp_path / "page.html").resolve().as_uri() + "#flops=1e22")
     optimum = llmscale.optimal(llmscale.published_fit(), 1e22).optima[0]
     assert f"{format_count(optimum.params)} parameters" in tab.text("#sentence")
+    keys = "document.querySelectorAll('.key-band:not([hidden]), .key-run:not([hidden])').length"
+    assert tab.value(keys) == 0
     assert not [one for one in tab.events if one.get("method") == "Runtime.exceptionThrown"]
 
 

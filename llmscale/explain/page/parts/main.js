@@ -64,6 +64,7 @@ class Explorer {
     this.dark = matchMedia('(prefers-color-scheme: dark)');
     this.#listen();
     this.readAddress();
+    this.#hideKeys();
     if (matchMedia(TELEPHONE).matches) this.#fold();
   }
 
@@ -74,6 +75,15 @@ class Explorer {
         this.controls.set(one.key, control);
         document.getElementById(`controls-${group}`).append(control.element);
       }
+    }
+  }
+
+  /** Of a fit without intervals, or without runs, the keys to them. */
+  #hideKeys() {
+    const { surface, runs } = this.page;
+    const drawn = { '.key-band': surface.hasInterval, '.key-run': runs.length > 0 };
+    for (const [name, isDrawn] of Object.entries(drawn)) {
+      for (const key of document.querySelectorAll(name)) key.hidden = !isDrawn;
     }
   }
 
