@@ -13,6 +13,7 @@ from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.lowest_points import lowest_points
 from llmscale.explain.api.predict import fit_of
+from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
 from llmscale.explain.estimation.options import Options
@@ -39,6 +40,7 @@ def explore(
     price_per_hour: float | None = None,
     law: LawName | None = None,
     refit: bool = False,
+    published: bool = False,
     output: Path | str | None = None,
     **settings: Unpack[Given],
 ) -> Page:
@@ -46,15 +48,18 @@ def explore(
     size and tokens, the best run of every budget and the plan follow what a reader moves.
 
     It is one HTML file that asks the network for nothing: `output` writes it, as `save` of what is
-    returned does, and `gpu` and `price_per_hour` are what is chosen on it at first. `source`, `law`
-    and `settings` as `predict` takes them. Raises InputError, also if the law is not one in N and
-    D, or the runs tell no best size."""
+    returned does, and `gpu` and `price_per_hour` are what is chosen on it at first. With
+    `published` the law is Chinchilla's, as others published it, in place of a `source`; `source`,
+    `law` and `settings` as `predict` takes them. Raises InputError, also if the law is not one in N
+    and D, or the runs tell no best size."""
     keywords: dict[str, Any] = {"gpu": gpu, "price_per_hour": price_per_hour, "law": law}
-    spec = asked_spec(ExploreSpec, {**keywords, "refit": refit, "output": output, **settings})
+    keywords |= {"refit": refit, "published": published, "output": output}
+    spec = asked_spec(ExploreSpec, {**keywords, **settings})
     gpu_named(spec.gpu)
     if spec.output is not None:
         check_place(spec.output)
     reading, options = reading_given(settings), options_given(spec, settings)
+    source = source_asked(source, spec.published)
     asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
     page = build_page(_evidence(asked), gpu=spec.gpu, price=spec.price_per_hour)
     return page if spec.output is None else page.save(spec.output)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, REFIT, OfRuns, law_names
+from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, PUBLISHED, REFIT, OfRuns, law_names
 from llmscale.machine.gpus import GPUS
 from llmscale.settings import Range, check_settings, setting
 
@@ -34,6 +34,7 @@ class ExploreSpec(OfRuns):
         **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
     )
     refit: bool = setting(False, **REFIT)
+    published: bool = setting(False, **PUBLISHED)
     output: str | Path | None = setting(
         None,
         help="The file to write, a .html; without it, the page is served to this machine's "

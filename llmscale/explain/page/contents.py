@@ -16,9 +16,10 @@ from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.page.document import Page, assembled
 from llmscale.explain.page.frontier import Frontier, frontier
 from llmscale.explain.page.loss_grid import loss_grid
-from llmscale.explain.page.machines import gpus_of, shapes_of
+from llmscale.explain.page.machines import gpus_of, serving_of, shapes_of
 from llmscale.explain.page.remarks import remarks, sentence
 from llmscale.explain.planning.judge import Judge
+from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
 from llmscale.notes.kind import Kind
 from llmscale.notes.predicting import (
@@ -26,6 +27,9 @@ from llmscale.notes.predicting import (
     LOSS_RISES_BY_TOKENS,
     OVER_TRAINED_BEYOND_RUNS,
     REPETITION_PUBLISHED,
+    ROUNDING_NOT_COUNTED,
+    SERVED_BEYOND_CONTEXT,
+    TEXT_REPEATED,
 )
 
 _MOST_RUNS = 2000
@@ -35,10 +39,9 @@ _BEYOND = 1e6
 _FURTHER, _NEARER = 1e3, 30.0
 """How many times the grid goes beyond the best sizes and tokens: to smaller models on more tokens,
 and to larger ones on fewer."""
-_CONTEXT = 8192
-"""Tokens that a served model has read, at first."""
 _CAUTIONS = {
     "far": ("", EXTRAPOLATES_FAR),
+    "text": ("", TEXT_REPEATED),
     "repetition": (
         "The text is repeated, and these runs do not tell what that is worth. ",
         REPETITION_PUBLISHED,
@@ -48,6 +51,11 @@ _CAUTIONS = {
         "The run that is cheapest to train and serve has many more tokens a parameter than any run "
         "of the table. ",
         OVER_TRAINED_BEYOND_RUNS,
+    ),
+    "rounded": ("", ROUNDING_NOT_COUNTED),
+    "context": (
+        "Longer texts are served than the model is trained on. ",
+        SERVED_BEYOND_CONTEXT,
     ),
 }
 """Notes that depend on the sliders, with what a reader has to know before."""
@@ -85,7 +93,8 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     fit, level = evidence.fit, evidence.judge.level
     line = frontier(evidence.best, _budgets(evidence))
     gpus = gpus_of(gpu)
-    start = _start(line, evidence)
+    setting = setting_of(fit, None, None, None)
+    start = {**_start(line, evidence), "context": setting.context}
     start |= {"gpu": gpus[0]["key"], "price": None if price is None else float(price)}
     said = sentence(fit.metric, evidence.best(start["flops"]), level)
     data = {
@@ -95,7 +104,8 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "frontier": line.to_json(),
         "runs": list(_runs(fit)),
         "gpus": gpus,
-        "shapes": shapes_of(fit),
+        "serving": serving_of(),
+        "shapes": shapes_of(fit, setting),
         "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
         "most_ratio": _most_ratio(fit),
         "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
@@ -112,7 +122,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "sentence": said,
     }
     notes = evidence.told.all_notes
-    shown = remarks(evidence.told.said(), notes, _lacking(fit), fit.origin.path)
+    shown = remarks(_said(evidence.told), notes, _lacking(fit), fit.origin.path)
     return Page(assembled(texts, shown, data), said, fit, notes)
 
 
@@ -150,7 +160,6 @@ def _start(line: Frontier, evidence: Evidence) -> dict[str, Any]:
         "unique": None,
         "served": None,
         "bytes": 2,
-        "context": _CONTEXT,
         "gpus": 8,
         "mfu": None,
     }
@@ -174,12 +183,32 @@ def _most_ratio(fit: Fit) -> float | None:
     return float((fit.runs.frame["tokens"] / fit.runs.frame["params"]).max())
 
 
+def _said(told: Forecast) -> Iterator[tuple[str, str]]:
+    """What the forecast of the largest run's budget says of itself; what would be another at
+    another budget, with that budget."""
+    assert told.fit is not None
+    for name, text in told.said():
+        if name == "coverage":
+            # That of public tables, which is of intervals that are not there.
+            if len(told.fit.replicates):
+                yield name, text
+        else:
+            yield f"{name} at {told.at['flops']:.3g} FLOPs, those of the largest run", text
+    if told.chosen is not None:
+        yield (
+            "other laws",
+            f"this page is by {told.chosen.law} at every budget; llmscale plan takes the law that "
+            "erred least for the budget that it is asked for, which may be another; a page of that "
+            "is made with --law NAME",
+        )
+
+
 def _lacking(fit: Fit) -> Iterator[str]:
     """What the page does not show, and why."""
     if not len(fit.replicates):
-        yield "There are no intervals: the law was fitted without refits (--bootstrap 0)."
+        yield "There are no intervals: the fit has no refits."
     if fit.runs is None:
-        yield "The runs are not drawn: the fit was kept without them."
+        yield "The runs are not drawn: the fit is without them."
     elif len(fit.table.frame) > _MOST_RUNS:
         drawn = sum(1 for _ in _runs(fit))
         yield f"{counted(drawn, 'run')} of {len(fit.table.frame):,} are drawn."

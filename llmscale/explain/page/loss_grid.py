@@ -84,7 +84,7 @@ def _widening(fit: Fit, furthest: float, level: float, check: Tested | None) -> 
     h_X = np.linspace(0.0, furthest, _HORIZONS)
     found = [multipliers(public, own, np.array([h]), level) for h in h_X]
     return {
-        "scale": misfit_scale(fit),
+        "scale": misfit_scale(fit) if len(fit.replicates) else None,
         "near": NEAR_WEIGHT,
         "most": public.most if math.isfinite(public.most) else None,
         "ranges": {name: list(ends) for name, ends in fit.reach.ranges.items()},

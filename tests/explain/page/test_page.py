@@ -2,25 +2,17 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from browser import Browser, browser
-from typer.testing import CliRunner, Result
+from pages import grid, run
 
 import llmscale
-from llmscale.commands import app
 from llmscale.explain import digits
-from llmscale.explain.page.server import served
 from llmscale.quantity import format_count
 
 OWN_LAW = """
@@ -51,17 +43,6 @@ class Mine:
 """
 
 
-def grid(noise: float = 0.004) -> pd.DataFrame:
-    N, D = map(np.ravel, np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(3e8, 1e11, 6)))
-    factor = np.exp(noise * np.random.default_rng(0).standard_normal(len(N)))
-    loss = (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor
-    return pd.DataFrame({"params": N, "tokens": D, "loss": loss})
-
-
-def run(*arguments: Any) -> Result:
-    return CliRunner().invoke(app, ["explore", *map(str, arguments)])
-
-
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browser(tmp_path_factory.mktemp("profile")) as opened:
@@ -71,14 +52,6 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def fit() -> llmscale.Fit:
     return llmscale.fit(grid(), "chinchilla", bootstrap=40)
-
-
-@pytest.fixture(scope="module")
-def kept(fit: llmscale.Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fit as a file."""
-    path = tmp_path_factory.mktemp("kept") / "fit.json"
-    llmscale.fit(fit.table, "chinchilla", bootstrap=40, keep=path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +110,7 @@ def test_the_page_has_the_losses_of_any_law_and_its_intervals(
             assert one[name] == pytest.approx(optimum.intervals[name], rel=0.01)
 
 
-@pytest.mark.parametrize("unique", [None, 2e11])
+@pytest.mark.parametrize("unique", [None, 2e11, 5e9])
 def test_what_the_page_decides_is_what_plan_decides(
     tab: Browser, page: llmscale.Page, fit: llmscale.Fit, unique: float | None
 ) -> None:
@@ -145,8 +118,8 @@ def test_what_the_page_decides_is_what_plan_decides(
     state |= {} if unique is None else {"unique": f"{unique:g}"}
     tab.open(address(page, "&".join(f"{key}={value}" for key, value in state.items())))
     shown: Any = tab.value(
-        "(({best, basin, half, lifetime, training}) => ({best, basin, half, lifetime, training}))"
-        "(explorer.decision)"
+        "(({best, basin, half, lifetime, training, end}) => "
+        "({best, basin, half, lifetime, training, end}))(explorer.decision)"
     )
     made = llmscale.plan(
         fit, flops=2e21, unique_tokens=unique, inference_tokens=2e12, gpu="a100", gpus=16,
@@ -158,7 +131,8 @@ def test_what_the_page_decides_is_what_plan_decides(
     assert shown["best"]["interval"] == pytest.approx([made.loss.low, made.loss.high], rel=2e-3)
     basin = [made.basin.smallest.value, made.basin.largest.value]
     assert np.exp(shown["basin"]) / made.params.value == pytest.approx(basin, rel=1e-3)
-    assert shown["half"]["compute"] == pytest.approx(made.smaller[0].compute.value, rel=1e-3)
+    half = shown["half"]["compute"] or np.inf  # JSON has no infinity
+    assert half == pytest.approx(made.smaller[0].compute.value, rel=1e-3)
     assert made.serving is not None
     lifetime = [np.exp(shown["lifetime"][name]) for name in ("lnN", "lnD")]
     wanted = [made.serving.params.value, made.serving.tokens.value]
@@ -178,9 +152,60 @@ def test_what_the_page_decides_is_what_plan_decides(
         assert f"loss {loss} (90%);" in tab.text("#sentence")
     repeats = unique is not None and made.tokens.value > unique
     assert ("repetition-published" in tab.text("#cautions")) == repeats
+    if repeats:
+        text = made.repetition
+        assert text is not None
+        assert shown["end"]["least"] == pytest.approx(text.least_loss.value, rel=1e-5)
+        assert np.exp(shown["end"]["lnC"]) == pytest.approx(text.enough_flops, rel=5e-3)
+        assert shown["end"]["passes"] == pytest.approx(text.enough_epochs, rel=5e-3)
+        rows = plan_rows(tab)
+        least = f"{text.least_loss.value:.3f}"
+        assert rows["least possible"].startswith(least)
+        assert float(rows["repeating costs"]) == pytest.approx(text.costs.value, rel=1e-2)
+        is_past = made.flops > text.enough_flops
+        assert (f"no compute gets below {least}" in tab.text("#sentence")) == is_past
+        assert ("a model of half the size costs" in tab.text("#sentence")) != is_past
     codes = {note.code for note in made.notes}
+    # What `advise` says of text that is gone over more than 4 times.
+    codes |= {"text-repeated"} if repeats and made.tokens.value > 4 * (unique or 0) else set()
     shown = set(re.findall(r"[a-z]+(?:-[a-z]+)+(?=: )", tab.text("#cautions")))
     assert shown - {"extrapolates-far"} == codes
+
+
+@pytest.mark.parametrize("width", [2, 1, 0.5])
+def test_serving_is_reckoned_as_advise_does(
+    tab: Browser, page: llmscale.Page, fit: llmscale.Fit, width: float
+) -> None:
+    tab.open(address(page, f"flops=2e21&context=8192&bytes={width:g}&gpu=l4"))
+    shown = tab.value("explorer.decision.serving")
+    told = llmscale.advise(
+        fit, flops=2e21, serve_on="l4", serve_gpus=shown["gpus"], serve_context=8192,
+        bytes_per_weight=width,
+    ).to_json()["advised"]  # fmt: skip
+    assert shown["name"] == told["shape"]
+    served = told["served"]
+    assert shown["weights"] == pytest.approx(served["weight_bytes"])
+    assert shown["cache"] == pytest.approx(served["cache_bytes"])
+    assert shown["perSecond"] == pytest.approx(served["tokens_per_second"])
+    assert f"at most, at {shown['reached']} of the bandwidth" in tab.text("#plan")
+    assert "served-beyond-context" in tab.text("#cautions")
+    assert ("rounding-not-counted" in tab.text("#cautions")) == (width < 2)
+    tab.open(address(page))
+    assert tab.value("explorer.state.context") == 2048
+
+
+def test_the_outline_of_an_interval_that_jumps_goes_up_in_both_counts(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    tab.open(address(page))
+    budgets = "spaced([explorer.page.frontier.first, explorer.page.frontier.last], 160)"
+    sizes = tab.value(f"{budgets}.map(lnC => explorer.page.frontier.at(lnC).params)")
+    outline = tab.value("document.querySelector('#map .frontier-band').getAttribute('d')")
+    assert (np.diff(np.array(sizes), axis=0) < 0).any()
+    x, y = np.array(re.findall(r"([-\d.]+) ([-\d.]+)", outline), dtype=float).T
+    for side in (slice(160), slice(None, 159, -1)):
+        assert (np.diff(x[side]) >= 0).all()
+        assert (np.diff(y[side]) <= 0).all()
 
 
 def test_a_slider_that_moves_changes_the_plan_and_the_address(
@@ -204,7 +229,9 @@ def test_a_slider_that_moves_changes_the_plan_and_the_address(
     assert (tab.text("#sentence"), plan_rows(tab)) == moved
 
 
-def test_boxes_take_numbers_as_people_write_them(tab: Browser, page: llmscale.Page) -> None:
+def test_boxes_take_numbers_as_people_write_them(
+    tab: Browser, page: llmscale.Page, fit: llmscale.Fit
+) -> None:
     tab.open(address(page))
     tab.type_into("#control-flops-box", "3e21")
     assert plan_rows(tab)["compute C"] == "3e21 FLOPs"
@@ -212,6 +239,8 @@ def test_boxes_take_numbers_as_people_write_them(tab: Browser, page: llmscale.Pa
     rows = plan_rows(tab)
     assert (rows["parameters N"], rows["tokens D"]) == ("10B", "50B")
     assert "above the best" in tab.text("#sentence")
+    chosen, half = fit.law.loss(10e9, 50e9), fit.law.loss(5e9, 100e9)
+    assert rows["half the choice"] == f"{100 * (half / chosen - 1):+.2g}%"
     tab.type_into("#control-tokens-box", "many")
     assert "this is no number: write it like" in tab.text(".problem:not(:empty)")
     assert plan_rows(tab) == rows
@@ -230,7 +259,26 @@ def test_a_broken_address_is_told_and_the_rest_of_it_taken(
     tab.open(address(page, "flops=2e21&gpus=<b>&gpu=none&constructor=1"))
     assert plan_rows(tab)["compute C"] == "2e21 FLOPs"
     said = "left out of the address: gpus=<b>, gpu=none, constructor=1"
-    assert tab.text("#told") == said
+    told, keys = tab.text("#told").split("; its keys are ")
+    assert told == said
+    exploring = (Path(__file__).parents[3] / "docs" / "exploring.md").read_text("utf-8")
+    listed = re.findall(r"^\| `([a-z]+)` \|", exploring, re.MULTILINE)
+    assert sorted(listed) == sorted(keys.split(", "))
+    tab.open(address(page, "flops=2e21&gpus=<b>"))
+    assert tab.text("#told") == "left out of the address: gpus=<b>"
+
+
+def test_on_a_telephone_only_sliders_that_something_is_chosen_of_are_open(
+    tab: Browser, page: llmscale.Page
+) -> None:
+    tab.open(address(page, "unique=1T"), width=420)
+    groups = "Array.from(document.querySelectorAll('#controls details'), one => one.open)"
+    assert tab.value(groups) == [True, False, False]
+    places = "['.share', '#sentence', '#controls', '.view', '#plan', '#notes'].map(name => "
+    tops = tab.value(f"{places}document.querySelector(name).getBoundingClientRect().top)")
+    assert tops == sorted(tops)
+    tab.open(address(page), width=1400)
+    assert tab.value(groups) == [True, True, True]
 
 
 @pytest.mark.parametrize("width", [400, 1400])
@@ -292,84 +340,25 @@ def test_names_of_a_hostile_table_are_text(tab: Browser, tmp_path: Path) -> None
 
 
 def test_a_page_without_intervals_or_runs_works_and_says_so(
-    tab: Browser, kept: Path, tmp_path: Path
+    tab: Browser, fit: llmscale.Fit, tmp_path: Path
 ) -> None:
+    kept = tmp_path / "fit.json"
+    llmscale.fit(fit.table, "chinchilla", bootstrap=40, keep=kept)
     tab.open(address(llmscale.explore(kept, output=tmp_path / "page.html")))
     assert "The runs are not drawn" in tab.text("#notes")
     bare = llmscale.fit(grid(), "chinchilla", bootstrap=0, diagnostics=False)
     tab.open(address(llmscale.explore(bare, output=tmp_path / "page.html")))
     assert "There are no intervals" in tab.text("#notes")
     assert "[" not in tab.text("#sentence")
+    assert "coverage:" not in tab.text("#notes")
     assert tab.value("document.querySelectorAll('#map .frontier').length") == 2
+    published = run("--published", "--out", tmp_path / "page.html")
+    assert published.exit_code == 0, published.output
+    made = llmscale.explore(llmscale.published_fit())
+    assert (tmp_path / "page.html").read_text("utf-8") == made.html
+    tab.open((tmp_path / "page.html").resolve().as_uri() + "#flops=1e22")
+    optimum = llmscale.optimal(llmscale.published_fit(), 1e22).optima[0]
+    assert f"{format_count(optimum.params)} parameters" in tab.text("#sentence")
+    keys = "document.querySelectorAll('.key-band:not([hidden]), .key-run:not([hidden])').length"
+    assert tab.value(keys) == 0
     assert not [one for one in tab.events if one.get("method") == "Runtime.exceptionThrown"]
-
-
-def test_the_command_writes_the_page_that_the_call_gives(kept: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "page.html"
-    written = run(kept, "--price-per-hour", 2, "--out", out)
-    assert written.exit_code == 0, written.output
-    assert written.stdout.split() == [str(out)]
-    made = llmscale.explore(kept, price_per_hour=2)
-    assert out.read_text("utf-8") == made.html
-    told = json.loads(run(kept, "--price-per-hour", 2, "--json").stdout)
-    assert (told["path"], told["sentence"]) == (None, made.sentence)
-    best = llmscale.predict(kept, flops=2e22)
-    size = format_count(best.optima[0].params)
-    assert made.sentence.startswith(f"With 2e+22 FLOPs: {size} parameters [")
-    assert "srcdoc" in made._repr_html_()
-
-
-def test_the_page_is_served_to_this_machine_until_ctrl_c(kept: Path, page: llmscale.Page) -> None:
-    words = [sys.executable, "-m", "llmscale", "explore", str(kept), "--no-open"]
-    with subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
-    ) as process:
-        assert process.stdout is not None
-        place = process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", place)
-        with urllib.request.urlopen(place) as answer:
-            assert b"what a budget buys" in answer.read()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-    with served(page) as place:
-        for path, host in (("other", "127.0.0.1"), ("", "stranger.example")):
-            asked = urllib.request.Request(place + path, headers={"Host": f"{host}:80"})
-            with pytest.raises(urllib.error.HTTPError, match="404"):
-                urllib.request.urlopen(asked)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("--law", "power"), "power predicts from params, and a page shows a law in N and D"),
-        (("--out", "page.txt"), "page.txt is no place for a page"),
-        (("--gpu", "abacus"), "there is no GPU 'abacus'"),
-        (("--price-per-hour", "-1"), "price_per_hour is -1"),
-        (("--port", "70000", "--no-open"), "Invalid value for '--port'"),
-    ],
-)
-def test_wrong_input_is_one_sentence(
-    tmp_path: Path, arguments: tuple[str, ...], sentence: str
-) -> None:
-    table = tmp_path / "runs.csv"
-    grid().to_csv(table, index=False)
-    wrong = run(table, "--bootstrap", 40, *arguments)
-    assert (wrong.exit_code, wrong.stdout) == (2, "")
-    assert sentence in wrong.stderr.replace("\n", " ")
-
-
-def test_runs_that_tell_no_best_size_are_refused(tmp_path: Path) -> None:
-    table = tmp_path / "runs.csv"
-    grid().assign(loss=lambda runs: 2 + 1e3 / runs["tokens"] ** 0.3).to_csv(table, index=False)
-    wrong = run(table, "--law", "chinchilla", "--bootstrap", 40, "--out", tmp_path / "page.html")
-    assert (wrong.exit_code, wrong.stdout) == (2, "")
-    assert "these runs tell no best size" in wrong.stderr.replace("\n", " ")
-    assert not (tmp_path / "page.html").exists()
-    grid()[["params", "loss"]].to_csv(table, index=False)
-    wrong = run(table, "--out", tmp_path / "page.html")
-    assert wrong.exit_code == 2
-    assert "takes a law in N and D" in wrong.stderr.replace("\n", " ")

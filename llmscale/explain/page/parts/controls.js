@@ -107,17 +107,22 @@ function hashOf(state, start) {
   return words.toString();
 }
 
-/** The state that a hash stands for, and its words that stand for none, which are left out. */
+/** The state that a hash stands for, and what to say of its words that stand for none, which are
+ * left out. */
 function stateOf(hash, start, controls) {
   const state = { ...start };
   const wrong = [];
+  let isUnknown = false;
   // In 1e+22 it is a plus, which would be read as a blank.
   const words = hash.replace(/^#/, '').replaceAll('+', '%2B');
   for (const [key, text] of new URLSearchParams(words)) {
     const isKnown = Object.hasOwn(start, key);
     const found = isKnown ? controls.get(key).read(text) : { problem: 'unknown' };
+    isUnknown ||= !isKnown;
     if (found.problem) wrong.push(`${key}=${text}`.slice(0, 40));
     else state[key] = found.value;
   }
-  return { state, wrong };
+  const keys = isUnknown ? `; its keys are ${Object.keys(start).join(', ')}` : '';
+  const told = wrong.length ? `left out of the address: ${wrong.join(', ')}${keys}` : '';
+  return { state, told };
 }

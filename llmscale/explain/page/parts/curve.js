@@ -39,10 +39,11 @@ function drawCurve(figure, page, decision) {
   show(figure, parts);
 }
 
-/** From the smallest budget of a run to ten times the chosen one. */
+/** From the smallest budget of a run, or two decades below the chosen one, to ten times that. */
 function computeRange(page, decision, runs) {
   const { first, last } = page.frontier;
   const seen = [...runs.map((run) => run.lnC), decision.lnC, decision.lnC + LN10];
+  if (!runs.length) seen.push(decision.lnC - 2 * LN10);
   return [Math.max(Math.min(...seen) - 0.2, first), Math.min(Math.max(...seen), last)];
 }
 

@@ -6,6 +6,8 @@ const LN_FURTHEST = Math.log(1e3); // times the best size that the basin is look
 const MOST_TIMES = 1e4; // tokens of a smaller model, times those of the best
 const TRIED = 96; // numbers of tokens between these
 const LEAST_SHARE = 0.01; // of the best size: no smaller one is looked at
+const ENDLESS = Math.log(1e34); // N·D beyond which nothing is left to gain of any text
+const LEAST_SHOWN = 5e-5; // a share of a loss; less is 0%
 const NEVER = 1e300; // FLOPs of a size that no tokens are enough for
 const FAR_SHAPE = Math.log(1.3); // shapes are closer to each other than this
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
@@ -98,6 +100,20 @@ class LimitedLaw {
     return { lnN, lnD, params: nothing, tokens: nothing, loss: this.loss(lnN, lnD), interval };
   }
 
+  /** The least loss that any compute reaches on limited text, the ln C from which on more gains
+   * less than a share of that (infinite if it is not on this page), and the passes there. */
+  end() {
+    const { params, tokens } = this.surface.ends;
+    const endless = (at) => this.loss(at, ENDLESS - at);
+    const least = endless(lowestPlace(endless, params[0], ENDLESS - tokens[0]));
+    const allowed = least + WITHIN * Math.abs(least);
+    const isShort = (lnC) => !(this.best(lnC).loss <= allowed);
+    const { first, last } = this.frontier;
+    if (isShort(last)) return { least, lnC: Infinity, passes: Infinity };
+    const lnC = lastPlace(isShort, first, last);
+    return { least, lnC, passes: Math.exp(this.best(lnC).lnD) / this.unique };
+  }
+
   /** The smallest and the largest ln N of a budget whose loss is within a share of the best. */
   basin(lnC, best) {
     const near = (lnN) => this.loss(lnN, lnC - LN6 - lnN) <= (1 + WITHIN) * best.loss;
@@ -149,11 +165,11 @@ function lifetimeOf(law, best, served) {
 
 /** What a model of half the size costs: a share of the loss at the same FLOPs, with twice the
  * tokens, or so many times the FLOPs for the same loss. */
-function halfOf(law, lnC, best) {
-  const lnN = best.lnN - Math.LN2;
-  const lnD = law.tokensFor(lnN, best.loss, best.lnD);
+function halfOf(law, lnC, run) {
+  const lnN = run.lnN - Math.LN2;
+  const lnD = law.tokensFor(lnN, run.loss, run.lnD);
   return {
-    loss: law.loss(lnN, lnC - LN6 - lnN) / best.loss - 1,
+    loss: law.loss(lnN, lnC - LN6 - lnN) / run.loss - 1,
     compute: Math.exp(LN6 + lnN + lnD - lnC),
   };
 }
@@ -174,7 +190,7 @@ function trainingOf(flops, gpu, state) {
 
 /** Memory of a model of this size that writes one text, and how fast bandwidth lets it; null if no
  * model that can be built is near. */
-function servingOf(lnN, shapes, gpu, state) {
+function servingOf(lnN, { shapes, serving }, gpu, state) {
   const apart = (place) => Math.abs(Math.log(shapes.params[place]) - lnN);
   let nearest = 0;
   shapes.params.forEach((_, place) => {
@@ -183,10 +199,14 @@ function servingOf(lnN, shapes, gpu, state) {
   if (!(apart(nearest) <= FAR_SHAPE)) return null;
   const weights = shapes.params_total[nearest] * state.bytes;
   const cache = shapes.cache_bytes[nearest] * state.context;
-  const gpus = Math.ceil((weights + cache) / gpu.memory_bytes);
-  // Each token reads every weight and the whole cache once.
-  const perSecond = (gpus * gpu.memory_bytes_per_second) / (weights + cache);
-  return { name: shapes.name[nearest], weights, cache, gpus, perSecond };
+  const gpus = Math.ceil((weights + cache) / (serving.memory_share * gpu.memory_bytes));
+  // Each token reads the whole cache and every weight once, but of the embedding a row. Decoding
+  // reaches a share of the bandwidth; arithmetic never bounds one text at a time.
+  const [, , reached] = serving.widths.find(([width]) => width === state.bytes);
+  const readingWeights = (shapes.params_read[nearest] * state.bytes) / reached;
+  const reading = readingWeights + cache / serving.cache_reached;
+  const perSecond = (gpus * gpu.memory_bytes_per_second) / reading;
+  return { name: shapes.name[nearest], weights, cache, gpus, reached, perSecond };
 }
 
 /** All that follows from a state of the sliders. */
@@ -203,13 +223,14 @@ function decide(page, state) {
     chosen,
     gpu,
     basin: law.basin(lnC, best),
-    half: halfOf(law, lnC, best),
+    half: halfOf(law, lnC, chosen),
     rises: risesByTokens(law, best),
     beyond: page.surface.beyond(chosen.lnN, chosen.lnD),
     passes: state.unique === null ? NaN : Math.exp(chosen.lnD) / state.unique,
+    end: state.unique === null ? null : law.end(),
     lifetime: state.served === null ? null : lifetimeOf(law, best, state.served),
     training: trainingOf(state.flops, gpu, state),
-    serving: servingOf(chosen.lnN, page.shapes, gpu, state),
+    serving: servingOf(chosen.lnN, page, gpu, state),
   };
 }
 

@@ -1,5 +1,7 @@
 // Puts the page together: reads the data, makes the sliders, and draws whatever a change moves.
 
+const TELEPHONE = '(max-width: 760px)'; // as in page.css
+
 /** The data that Python wrote, with the law that can be asked. */
 function readPage() {
   const data = JSON.parse(document.getElementById('data').textContent);
@@ -11,6 +13,8 @@ function readPage() {
 function slidersOf(page) {
   const flops = [Math.exp(page.frontier.first), Math.exp(page.frontier.last)];
   const tokens = page.surface.ends.tokens.map(Math.exp);
+  const { context } = page.start;
+  const contexts = [Math.min(128, context), Math.max(2 ** 20, context)];
   const plain = { format: (value) => general(value) };
   const whole = { whole: true, format: (value) => grouped(value, 0) };
   return {
@@ -28,7 +32,7 @@ function slidersOf(page) {
         key: 'served', label: 'tokens to serve', ends: [1e6, 1e17], format: formatCount,
         free: 'low', word: 'none',
       },
-      { key: 'context', label: 'context, tokens', ends: [128, 2 ** 20], ...whole },
+      { key: 'context', label: 'context, tokens', ends: contexts, ...whole },
     ],
     machine: [
       { key: 'gpus', label: 'number of GPUs', ends: [1, 1e5], ...whole },
@@ -43,9 +47,8 @@ function slidersOf(page) {
 
 /** The menus by group. */
 function menusOf(page) {
-  const bytes = [[4, '4, float32'], [2, '2, bfloat16'], [1, '1, 8 bits'], [0.5, '0.5, 4 bits']];
   return {
-    serving: [{ key: 'bytes', label: 'bytes per weight', options: bytes }],
+    serving: [{ key: 'bytes', label: 'bytes per weight', options: page.serving.widths }],
     machine: [{ key: 'gpu', label: 'GPU', options: page.gpus.map((one) => [one.key, one.name]) }],
   };
 }
@@ -61,6 +64,8 @@ class Explorer {
     this.dark = matchMedia('(prefers-color-scheme: dark)');
     this.#listen();
     this.readAddress();
+    this.#hideKeys();
+    if (matchMedia(TELEPHONE).matches) this.#fold();
   }
 
   #add(groups, Kind) {
@@ -70,6 +75,25 @@ class Explorer {
         this.controls.set(one.key, control);
         document.getElementById(`controls-${group}`).append(control.element);
       }
+    }
+  }
+
+  /** Of a fit without intervals, or without runs, the keys to them. */
+  #hideKeys() {
+    const { surface, runs } = this.page;
+    const drawn = { '.key-band': surface.hasInterval, '.key-run': runs.length > 0 };
+    for (const [name, isDrawn] of Object.entries(drawn)) {
+      for (const key of document.querySelectorAll(name)) key.hidden = !isDrawn;
+    }
+  }
+
+  /** Close the groups of sliders in which nothing is chosen: a telephone has little room. */
+  #fold() {
+    const { state, page } = this;
+    for (const group of document.querySelectorAll('#controls details')) {
+      const isIn = (key) => group.contains(this.controls.get(key).element);
+      const isChosen = (key) => state[key] !== page.start[key] && isIn(key);
+      group.open = Object.keys(page.start).some(isChosen);
     }
   }
 
@@ -86,9 +110,9 @@ class Explorer {
 
   /** Take the state that the address names. */
   readAddress() {
-    const { state, wrong } = stateOf(location.hash, this.page.start, this.controls);
+    const { state, told } = stateOf(location.hash, this.page.start, this.controls);
     this.take(state);
-    this.tell(wrong.length ? `left out of the address: ${wrong.join(', ')}` : '');
+    this.tell(told);
   }
 
   /** Sliders have moved, or a run was picked: change what they stand for. */
@@ -107,7 +131,7 @@ class Explorer {
     this.decision = decide(this.page, state);
     this.#showControls();
     const sentence = sentenceOf(this.page, this.decision);
-    const cautions = cautionsOf(this.page, this.decision);
+    const cautions = cautionsOf(this.page, this.decision, state);
     document.getElementById('sentence').replaceChildren(...sentence);
     document.getElementById('cautions').replaceChildren(...cautions);
     showPlan(document.getElementById('plan'), planOf(this.page, this.decision, state));

@@ -168,18 +168,36 @@ function contourPath(values, columns, rows, level) {
   return path;
 }
 
-/** The best runs of all budgets, with the interval of their sizes; beyond the runs dashed. */
+/** The best runs of all budgets, with the interval of their sizes; beyond the runs dashed. With
+ * limited text up to where every size is as good. */
 function drawFrontier(inside, page, decision, x, y) {
   const budgets = spaced([page.frontier.first, page.frontier.last], 160);
-  const best = budgets.map((lnC) => ({ lnC, ...decision.law.best(lnC) }));
+  const { law, end } = decision;
+  const nothingLeft = end ? (1 + LEAST_SHOWN) * end.least : -Infinity;
+  const best = budgets
+    .map((lnC) => ({ lnC, ...law.best(lnC) }))
+    .filter(({ loss }) => !(loss <= nothingLeft));
   const sized = best.filter((one) => Number.isFinite(one.params[0]));
-  const side = (end) => sized.map((one) => {
-    const lnN = Math.log(one.params[end]);
-    return [x.at(lnN), y.at(one.lnC - LN6 - lnN)];
-  });
-  const outline = pathOf([...side(0), ...side(1).reverse()], true);
+  const ends = (name, end) => sized.map((one) => Math.log(one[name][end]));
+  const totals = sized.map((one) => one.lnC - LN6);
+  const left = steps(ends('params', 0), totals).map(([lnN, lnD]) => [x.at(lnN), y.at(lnD)]);
+  const right = steps(ends('tokens', 0), totals).map(([lnD, lnN]) => [x.at(lnN), y.at(lnD)]);
+  const outline = pathOf([...left, ...right.reverse()], true);
   inside.append(svg('path', { class: 'frontier-band on-map', d: outline }));
   drawLine(inside, page, best, (one) => [x.at(one.lnN), y.at(one.lnD)]);
+}
+
+/** An edge of the interval over growing budgets, as pairs of its lower count and the other one. An
+ * interval jumps if another budget of the table becomes the nearest: so an edge has steps, which go
+ * up in both counts and leave out no part of the interval. */
+function steps(lower, totals) {
+  const least = [...lower];
+  for (let i = least.length - 2; i >= 0; i -= 1) least[i] = Math.min(least[i], least[i + 1]);
+  let most = -Infinity;
+  return totals.map((total, i) => {
+    most = Math.max(most, total - least[i]);
+    return [total - most, most];
+  });
 }
 
 /** The budget that is chosen, and on it the sizes that are nearly as good as the best. */

@@ -82,6 +82,11 @@ function formatShare(share) {
   return `${percent < 0.005 ? 0 : Number(percent.toPrecision(percent < 100 ? 2 : 3))}%`;
 }
 
+/** The same with its sign, of a share that may be on either side of 0: `+0.34%`, `-1.2%`. */
+function formatChange(share) {
+  return `${share < 0 ? '-' : '+'}${formatShare(Math.abs(share))}`;
+}
+
 /** `45 s`, `3.2 min`, `5.1 h`, `2.4 days`, `9.5 years`. */
 function formatSeconds(seconds) {
   if (!Number.isFinite(seconds)) return '-';

@@ -33,7 +33,7 @@ function sentenceOf(page, decision) {
       ...amount(`${count(best.lnN)} parameters`, formatCountEnds(...best.params)), ', ',
       ...amount(`${count(best.lnD)} tokens`, formatCountEnds(...best.tokens)), ', ',
       ...lossParts(page, best),
-      `; a model of half the size costs ${formatShare(half.loss)}.`,
+      `; ${halfOrEnd(page, decision)}.`,
     ];
   }
   return [
@@ -46,14 +46,29 @@ function sentenceOf(page, decision) {
   ];
 }
 
+/** What a model of half the size costs; past the end of what the text is worth, that end. */
+function halfOrEnd(page, { lnC, chosen, half, end }) {
+  if (end && lnC > end.lnC) {
+    const least = formatLoss(end.least, ...chosen.interval);
+    return `no compute gets below ${least} on this text, and what lies beyond ` +
+      `${formatFlops(Math.exp(end.lnC))} FLOPs is worth less than ${formatShare(WITHIN)} of it`;
+  }
+  const cost = Math.abs(half.loss) < LEAST_SHOWN ? 'next to nothing' : formatShare(half.loss);
+  return `a model of half the size costs ${cost}`;
+}
+
 /** Notes that this state of the sliders gives reason for. */
-function cautionsOf({ cautions, most_ratio: mostRatio }, { beyond, passes, rises, lifetime }) {
+function cautionsOf(page, { beyond, passes, rises, lifetime, serving }, state) {
+  const { cautions, most_ratio: mostRatio, start } = page;
   const found = [];
   const ratio = lifetime ? Math.exp(lifetime.lnD - lifetime.lnN) : NaN;
   if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
+  if (passes > cautions.text.limit) found.push(cautions.text);
   if (passes > 1) found.push(cautions.repetition);
   if (rises) found.push(cautions.rises);
   if (mostRatio !== null && ratio > cautions.served.limit * mostRatio) found.push(cautions.served);
+  if (serving && state.bytes < start.bytes) found.push(cautions.rounded);
+  if (serving && state.context > start.context) found.push(cautions.context);
   return found.map(({ code, said }) => html('p', {}, html('b', {}, `${code}: `), said));
 }
 
@@ -75,7 +90,7 @@ function planOf(page, decision, state) {
   return columns.map((tables) => tables.filter(([, rows]) => rows.length));
 }
 
-function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
+function runRows(page, { law, best, chosen, beyond, passes, end, lnC }, state) {
   const ends = (name) => {
     if (!chosen.isBest) return '';
     const isUntold = passes > 1 && page.surface.hasInterval;
@@ -90,32 +105,51 @@ function runRows(page, { best, chosen, beyond, passes, lnC }, state) {
     ['D / N', plainly(Math.exp(chosen.lnD - chosen.lnN)), ''],
     [page.metric, loss, formatEnds(...chosen.interval, chosen.loss)],
   ];
-  if (state.unique !== null) {
-    const more = chosen.loss / page.frontier.at(lnC).loss - 1;
-    const text = `over ${formatCount(state.unique)} unique tokens`;
-    rows.push(
-      ['passes', plainly(passes), text],
-      ['repeating costs', `+${formatShare(more)}`, `${page.metric}, next to new text`],
-    );
-  }
-  return rows;
+  if (state.unique === null) return rows;
+  rows.push(['passes', plainly(passes), `over ${formatCount(state.unique)} unique tokens`]);
+  return passes > 1 ? [...rows, ...textRows(page, { law, chosen, end, lnC })] : rows;
+}
+
+/** What repeating text costs, and where it ends to help. */
+function textRows(page, { law, chosen, end, lnC }) {
+  const free = chosen.isBest ? page.frontier.at(lnC) : chosen;
+  const more = chosen.loss - law.surface.loss(free.lnN, free.lnD);
+  const written = (loss) => formatLoss(loss, ...chosen.interval);
+  const rows = [
+    ['repeating costs', written(more), `of the ${page.metric}, next to new text`],
+    ['least possible', written(end.least), 'no compute gets below, on this text'],
+  ];
+  if (!Number.isFinite(end.lnC)) return rows;
+  const remark = `FLOPs, ${plainly(end.passes)} passes: more is worth less than`;
+  const enough = ['enough compute', formatFlops(Math.exp(end.lnC))];
+  return [...rows, [...enough, `${remark} ${formatShare(WITHIN)} of the ${page.metric}`]];
 }
 
 function besideRows(page, { best, chosen, basin, half, lnC }) {
   const [small, large] = basin.map((lnN) => formatCount(Math.exp(lnN)));
   const [most, fewest] = basin.map((lnN) => formatCount(Math.exp(lnC - LN6 - lnN)));
-  const more = Number.isFinite(half.compute) ? `${general(half.compute)}x` : 'never';
-  const rows = [
-    [`within ${formatShare(WITHIN)}`, `${small} to ${large}`, `on ${most} to ${fewest} tokens`],
-    ['half the size', `+${formatShare(half.loss)}`, `${page.metric}, for equal FLOPs`],
-    ['half the size', more, `the FLOPs, for equal ${page.metric}`],
+  const near = [
+    `within ${formatShare(WITHIN)}`, `${small} to ${large}`, `on ${most} to ${fewest} tokens`,
   ];
-  if (chosen.isBest) return rows;
+  if (chosen.isBest) return [near, ...halfRows(page, half, 'half the size', 'that')];
   const loss = formatLoss(best.loss, ...best.interval);
   return [
     ['best size', formatCount(Math.exp(best.lnN)), formatCountEnds(...best.params)],
     [`its ${page.metric}`, loss, `the choice is ${formatShare(chosen.above)} above`],
-    ...rows,
+    [`${near[0]} of that`, ...near.slice(1)],
+    ...halfRows(page, half, 'half the choice', "the choice's"),
+  ];
+}
+
+/** What half the size costs next to the loss of `whose` run. */
+function halfRows({ metric }, half, name, whose) {
+  if (Math.abs(half.loss) < LEAST_SHOWN) {
+    return [[name, 'as good', `under 0.01% of the ${metric}, for equal FLOPs`]];
+  }
+  const more = Number.isFinite(half.compute) ? `${general(half.compute)}x` : 'never';
+  return [
+    [name, formatChange(half.loss), `on ${whose} ${metric}, for equal FLOPs`],
+    [name, more, `the FLOPs, for ${whose} ${metric}`],
   ];
 }
 
@@ -133,12 +167,12 @@ function trainingRows({ training, gpu }, state) {
 
 function servingRows({ serving }, state) {
   if (serving === null) return [];
-  const { name, weights, cache, gpus, perSecond } = serving;
+  const { name, weights, cache, gpus, reached, perSecond } = serving;
   return [
     ['weights', formatBytes(weights), `${name}, ${general(state.bytes)} bytes each`],
     ['keys and values', formatBytes(cache), `of ${grouped(state.context)} tokens`],
     ['GPUs that hold it', grouped(gpus), ''],
-    ['tokens a second', plainly(perSecond), 'of one text, by bandwidth'],
+    ['tokens a second', plainly(perSecond), `at most, at ${reached} of the bandwidth`],
   ];
 }
 
@@ -146,7 +180,7 @@ function lifetimeRows({ lifetime, best }, state) {
   if (lifetime === null) return [];
   const served = ['tokens served', formatCount(state.served), ''];
   if (!Number.isFinite(lifetime.lnD)) return [served, ['cheapest size', '-', 'none on this page']];
-  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller, as good`;
+  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller than the best, as good`;
   const training = `${formatFlops(Math.exp(LN6 + lifetime.lnN + lifetime.lnD))} FLOPs to train`;
   return [
     served,
