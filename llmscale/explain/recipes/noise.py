@@ -44,7 +44,7 @@ class Blocks:
 
         `shares_WS` are the shares of the variance; what they leave is each run's own."""
         walkers, _, columns = values_WRP.shape
-        own_W = np.maximum(1.0 - shares_WS.sum(axis=1), _LEAST_OWN)
+        own_W = own_share(shares_WS)
         parts, log_det = [], np.zeros(walkers)
         for block in self.blocks:
             points, size = block.rows_BM.shape
@@ -57,6 +57,11 @@ class Blocks:
             solved = np.linalg.solve(root_WMM, of_block)
             parts.append(solved.reshape(walkers, size * points, columns))
         return np.concatenate(parts, axis=1), log_det
+
+
+def own_share(shares_WS: Array) -> Array:
+    """The share of the variance that is each run's own."""
+    return np.maximum(1.0 - shares_WS.sum(axis=1), _LEAST_OWN)
 
 
 def blocks_of(point_R: Index, recipe_R: Index, seed_R: Index | None) -> Blocks:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmscale.explain.laws import Array
-from llmscale.explain.recipes.noise import OWN, Blocks, Index
+from llmscale.explain.recipes.noise import OWN, Blocks, Index, own_share
 from llmscale.explain.recipes.prior import PRIOR, RecipePrior
 from llmscale.explain.recipes.sampler import sample
 
@@ -27,13 +27,14 @@ _LEAST_RIDGE = 1e-12
 @dataclass(frozen=True)
 class RecipeRuns:
     """Runs of several recipes as numbers, one place a run: the logarithms of what the law takes
-    (R, T), from their means over all runs; the loss; which recipe each is of; and how large its
-    noise is taken to be, 1 for most."""
+    (R, T), from their means over all runs; the loss; the mean loss of all runs of its point; which
+    recipe each is of; and how large its noise is taken to be, 1 for most."""
 
     names: tuple[str, ...]
     log_inputs_RT: Array
     middle_T: Array
     loss_R: Array
+    level_R: Array
     recipe_R: Index
     spread_R: Array
     blocks: Blocks
@@ -152,10 +153,13 @@ class Posterior:
 
     def _fitted(self, law: tuple[Array, Array, Array]) -> "_Fitted":
         """The amplitudes that go with exponents, floors and shares of the noise, by generalised
-        least squares of L/L_run."""
+        least squares of L/L_point.
+
+        Not of L/L_run: a law that vanishes is off by exactly 1 at every run then, which passes for
+        noise that all runs have in common, with none of their own (Peelle's puzzle)."""
         log_exponent, E, common = law
         runs = self.runs
-        scale = runs.loss_R * runs.spread_R
+        scale = runs.level_R * runs.spread_R
         target = (runs.loss_R - E[:, runs.recipe_R]) / scale
         powers = np.exp(-np.exp(log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
         design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
@@ -168,7 +172,7 @@ class Posterior:
         precision = precision + ridge[:, :, None] * np.eye(precision.shape[1])
         amplitude = np.linalg.solve(precision, moment)[:, :, 0]
         left = np.maximum(gram[:, -1, -1] - (moment[:, :, 0] * amplitude).sum(axis=1), 0.0)
-        left += self.prior.noise**2 + len(scale) * _ROUNDING**2
+        left += self.prior.noise**2 + len(scale) * _ROUNDING**2 / own_share(common)
         _, log_precision = np.linalg.slogdet(precision)
         likelihood = -log_det - 0.5 * log_precision - 0.5 * self.degrees * np.log(left)
         return _Fitted(likelihood, amplitude, precision, left)
