@@ -19,7 +19,7 @@ from llmscale.explain.recipes.frontiers import (
     Frontiers,
     along_ladder,
     compute_optimal,
-    shared_noise,
+    noise_of,
 )
 from llmscale.explain.recipes.joined import LADDER, Joined, join
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier
@@ -59,10 +59,8 @@ def compare_recipes(
         multiplier for flops in scales for multiplier in _at(joined, frontiers, flops, level)
     )
     others = range(1, len(joined.names))
-    noise, paired = float(np.median(draws.noise_B)), 0.0
-    if joined.pairing.points:
-        paired = float(np.median(shared_noise(draws)))
-    pair_noise = noise * math.sqrt(2.0 * (1.0 - paired))
+    cancels_B, rest_BR = noise_of(draws)
+    all_B = cancels_B + rest_BR.mean(axis=1)
     return RecipeComparison(
         joined=joined,
         frontiers=frontiers,
@@ -73,10 +71,15 @@ def compare_recipes(
         multipliers=multipliers,
         crossings=tuple(_crossing(joined, frontiers, other, level) for other in others),
         shared=draws.shared,
-        noise=noise,
-        paired_share=paired,
+        noise=float(np.median(np.sqrt(all_B))),
+        paired_share=float(np.median(cancels_B / all_B)),
         advice=tuple(
-            advice(frontiers, other, *_ends(multipliers, joined.names[other]), pair_noise)
+            advice(
+                frontiers,
+                other,
+                *_ends(multipliers, joined.names[other]),
+                float(np.median(np.sqrt(rest_BR[:, 0] + rest_BR[:, other]))),
+            )
             for other in others
         ),
         notes=(

@@ -62,8 +62,10 @@ def compute_optimal(draws: LawDraws, flops_per_ND_R: Array) -> Frontiers:
     return Frontiers(draws.E_BR, K * np.exp(-gamma * (middle - middle_R)), gamma, middle)
 
 
-def shared_noise(draws: LawDraws) -> Array:
-    """The share of the variance of a run's noise that cancels between recipes, one a draw."""
-    shares = draws.runs.blocks.shares
-    cancels = [place for place, name in enumerate(shares) if name != "recipe"]
-    return np.asarray(draws.shares_BS[:, cancels].sum(axis=1))
+def noise_of(draws: LawDraws) -> tuple[Array, Array]:
+    """The variance of what cancels between recipes in ln L of a run, one a draw, and of what does
+    not, of every recipe: (B,) and (B, R)."""
+    cancels_B = draws.shares_BS @ draws.runs.blocks.cancels
+    variance_B = draws.noise_B**2
+    rest_BR = ((1.0 - cancels_B) * variance_B)[:, None] * draws.factor_BR**2
+    return cancels_B * variance_B, rest_BR

@@ -59,8 +59,9 @@ class RecipeRuns:
 @dataclass(frozen=True)
 class LawDraws:
     """Draws of the laws of every recipe: E (B, R), amplitudes at the middle of the runs and
-    exponents (B, R, T), the noise of a run and the shares that are common, and the chances that
-    exponents and floors are shared."""
+    exponents (B, R, T), the noise of a run, the shares of it that are common and how many times as
+    large what is not common is in each recipe (B, R), and the chances that exponents and floors
+    are shared."""
 
     runs: RecipeRuns
     E_BR: Array
@@ -68,13 +69,26 @@ class LawDraws:
     exponent_BRT: Array
     noise_B: Array
     shares_BS: Array
+    factor_BR: Array
     shared: dict[str, float]
     disagreement: float = field(default=1.0)
 
 
+@dataclass(frozen=True)
+class _Law:
+    """What theta says: ln of the exponents (W, R, T), the floors (W, R), the shares of the noise
+    (W, S), and the factor of each recipe's own (W, R)."""
+
+    log_exponent: Array
+    E: Array
+    shares: Array
+    factor: Array
+
+
 class Posterior:
     """Of theta: for each exponent ln of its mean over recipes, switches and contrasts (see
-    `Sharing`), as many for the floor, and the shares of the noise in logits."""
+    `Sharing`), as many for the floor, the shares of the noise in logits, and ln of each recipe's
+    factor of it, if there are more than two."""
 
     def __init__(self, runs: RecipeRuns, prior: RecipePrior = PRIOR) -> None:
         self.runs, self.prior = runs, prior
@@ -84,9 +98,11 @@ class Posterior:
         if runs.floor is None:
             self.sharings.append(prior.floors)
         each, noise = 2 * runs.recipes - 1, len(runs.blocks.shares)
-        self.size = each * len(self.sharings) + noise
+        factors = runs.recipes if runs.recipes > 2 else 0
+        self.size = each * len(self.sharings) + noise + factors
         ends = each * np.arange(1, len(self.sharings) + 1)
-        *self.places, self.noise_place = np.split(np.arange(self.size), ends)
+        *self.places, rest = np.split(np.arange(self.size), ends)
+        self.noise_place, self.factor_place = np.split(rest, [noise])
         usual, spread = (prior.exponent_of_compute, prior.exponent)[runs.terms - 1]
         self.usual, self.spread = np.log(usual), spread
         columns = runs.recipes * runs.terms
@@ -95,8 +111,8 @@ class Posterior:
         self.of_shares = np.array([prior.of_shares[name] for name in (*runs.blocks.shares, OWN)])
         self.degrees = len(runs.loss_R) - columns + 1.0
 
-    def coefficients(self, theta_WK: Array) -> tuple[Array, Array, Array]:
-        """ln of the exponents (W, R, T), the floors (W, R) and the shares of noise (W, S)."""
+    def coefficients(self, theta_WK: Array) -> _Law:
+        """What every row of theta says."""
         runs, walkers = self.runs, len(theta_WK)
         off_mean = [
             sharing.off_mean(*self._switches(theta_WK, place))
@@ -112,8 +128,11 @@ class Posterior:
             below = np.exp(theta_WK[:, [self.places[-1][0]]])
             E = self.scale * (1.0 - below + off_mean[-1])
         logits = theta_WK[:, self.noise_place]
-        common = np.exp(logits - np.logaddexp(0.0, _log_sum(logits))[:, None])
-        return log_exponent, E, common
+        shares = np.exp(logits - np.logaddexp(0.0, _log_sum(logits))[:, None])
+        factor = np.ones((walkers, runs.recipes))
+        if self.factor_place.size:
+            factor = np.exp(self.prior.factor * theta_WK[:, self.factor_place])
+        return _Law(log_exponent, E, shares, factor)
 
     def density(self, theta_WK: Array) -> Array:
         """ln of the posterior density of every row of theta; -inf out of bounds."""
@@ -137,34 +156,33 @@ class Posterior:
         """Of one coefficient, the switches and contrasts of every recipe but the baseline."""
         return theta_WK[:, place[1 : self.runs.recipes]], theta_WK[:, place[self.runs.recipes :]]
 
-    def _log_prior(self, theta_WK: Array, law: tuple[Array, Array, Array]) -> Array:
-        _, E, common = law
-        own = np.log1p(-common.sum(axis=1))
-        value = np.log(common) @ self.of_shares[:-1] + self.of_shares[-1] * own
+    def _log_prior(self, theta_WK: Array, law: _Law) -> Array:
+        own = np.log1p(-law.shares.sum(axis=1))
+        value = np.log(law.shares) @ self.of_shares[:-1] + self.of_shares[-1] * own
+        value -= 0.5 * (theta_WK[:, self.factor_place] ** 2).sum(axis=1)
         for sharing, place in zip(self.sharings, self.places, strict=True):
             value += sharing.density(*self._switches(theta_WK, place))
         for place in self.places[: self.runs.terms]:
             value -= 0.5 * ((theta_WK[:, place[0]] - self.usual) / self.spread) ** 2
         if self.runs.floor is None:
             value += theta_WK[:, self.places[-1][0]]  # the floor is uniform, not ln of the rest
-            inside = ((E > 0) & (self.lowest > E)).all(axis=1)
+            inside = ((law.E > 0) & (self.lowest > law.E)).all(axis=1)
             value = np.where(inside, value, -np.inf)
         return np.asarray(value)
 
-    def _fitted(self, law: tuple[Array, Array, Array]) -> "_Fitted":
+    def _fitted(self, law: _Law) -> "_Fitted":
         """The amplitudes that go with exponents, floors and shares of the noise, by generalised
         least squares of L/L_point.
 
         Not of L/L_run: a law that vanishes is off by exactly 1 at every run then, which passes for
         noise that all runs have in common, with none of their own (Peelle's puzzle)."""
-        log_exponent, E, common = law
         runs = self.runs
         scale = runs.level_R * runs.spread_R
-        target = (runs.loss_R - E[:, runs.recipe_R]) / scale
-        powers = np.exp(-np.exp(log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
+        target = (runs.loss_R - law.E[:, runs.recipe_R]) / scale
+        powers = np.exp(-np.exp(law.log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
         design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
         values = np.concatenate([design, target[:, :, None]], axis=2)
-        white, log_det = runs.blocks.whitened(common, values)
+        white, log_det = runs.blocks.whitened(law.shares, law.factor, values)
         gram = np.swapaxes(white, 1, 2) @ white
         precision, moment = gram[:, :-1, :-1], gram[:, :-1, -1:]
         # A little of a ridge keeps two terms apart that the runs do not tell apart.
@@ -172,7 +190,8 @@ class Posterior:
         precision = precision + ridge[:, :, None] * np.eye(precision.shape[1])
         amplitude = np.linalg.solve(precision, moment)[:, :, 0]
         left = np.maximum(gram[:, -1, -1] - (moment[:, :, 0] * amplitude).sum(axis=1), 0.0)
-        left += self.prior.noise**2 + len(scale) * _ROUNDING**2 / own_share(common)
+        own_WR = own_share(law.shares)[:, None] * law.factor[:, runs.recipe_R] ** 2
+        left += self.prior.noise**2 + _ROUNDING**2 * (1.0 / own_WR).sum(axis=1)
         _, log_precision = np.linalg.slogdet(precision)
         likelihood = -log_det - 0.5 * log_precision - 0.5 * self.degrees * np.log(left)
         return _Fitted(likelihood, amplitude, precision, left)
@@ -191,7 +210,7 @@ class Posterior:
                 thin=_THIN,
             )
             theta = sampled.draws
-            log_exponent, E, common = law = self.coefficients(theta)
+            law = self.coefficients(theta)
             fitted = self._fitted(law)
         variance = fitted.left / rng.chisquare(self.degrees, len(theta))
         root = np.linalg.cholesky(fitted.precision)
@@ -203,11 +222,12 @@ class Posterior:
         shape = (len(theta), self.runs.recipes, self.runs.terms)
         return LawDraws(
             self.runs,
-            E,
+            law.E,
             amplitude.reshape(shape),
-            np.exp(log_exponent),
+            np.exp(law.log_exponent),
             np.sqrt(variance),
-            common,
+            law.shares,
+            law.factor,
             self.shared(theta),
             sampled.disagreement,
         )

@@ -69,6 +69,9 @@ class RecipePrior:
     """Of the floor, in units of the lowest loss."""
     noise: float = 0.001
     """A standard deviation of ln L, which counts as much as one run does."""
+    factor: float = 0.7
+    """A standard deviation of ln of how much noisier a recipe is than others, if there are more
+    than two: the noise of a difference of two is one number, which needs no factors."""
     of_shares: Mapping[str, float] = field(
         default_factory=lambda: {"point": 0.5, "recipe": 0.15, "seed": 0.5, "own": 0.5}
     )
