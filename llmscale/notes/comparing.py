@@ -57,6 +57,14 @@ RATES_AS_REPEATS = Kind(
     means="The worse rates count as noise and raise the recipe's law.",
     remedy="Take the best of each: --best-of params,tokens and the column of recipes.",
 )
+RUN_OFF_LAW = Kind(
+    "run-off-law",
+    DOUBT,
+    when="a run of a comparison is so far from what the others say that fewer than 1 table in 100 "
+    "has such a one by chance",
+    means="It counts less, as Student's t weighs it, and moves the multiplier little.",
+    remedy="Look at its curve for a spike, and train it again or leave it out: --exclude.",
+)
 MULTIPLIER_FAR = Kind(
     "multiplier-far",
     WRONG,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, listed
 from llmscale.explain import digits
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.checks import (
@@ -21,12 +21,13 @@ from llmscale.explain.recipes.frontiers import (
     compute_optimal,
     noise_of,
 )
-from llmscale.explain.recipes.joined import LADDER, Joined, join
+from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined, join
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier
-from llmscale.explain.recipes.posterior import LawDraws, Posterior
+from llmscale.explain.recipes.outlying import Outlying, draws_of
+from llmscale.explain.recipes.posterior import LawDraws
 from llmscale.explain.recipes.power import advice
 from llmscale.explain.table import RunTable
-from llmscale.notes.comparing import COMPARISON_NOT_SETTLED, MULTIPLIER_FAR
+from llmscale.notes.comparing import COMPARISON_NOT_SETTLED, MULTIPLIER_FAR, RUN_OFF_LAW
 
 REACH = 100.0
 """Crossings are looked for up to so many times beyond the runs."""
@@ -51,7 +52,7 @@ def compare_recipes(
     column, more = chosen_metric(tables, metric)
     joined = join(tables, law, floor, column)
     check_overlap(joined)
-    draws = Posterior(joined.runs).draws(seed)
+    draws, outlying = draws_of(joined.runs, seed)
     frontiers = _frontiers(joined, draws)
     today = joined.overlap[1]
     scales = (today, *(flops for flops in dict.fromkeys(at) if flops != today))
@@ -87,6 +88,7 @@ def compare_recipes(
             *notes,
             *more,
             *notes_of(joined, by),
+            *_of_outlying(joined, outlying),
             *_of_draws(draws, scales, today),
         ),
     )
@@ -152,6 +154,21 @@ def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) ->
 def _of_tables(tables: Mapping[str, RunTable]) -> list[Note]:
     """What is to be known of how the tables were read, each note once."""
     return list(dict.fromkeys(note for table in tables.values() for note in table.notes))
+
+
+def _of_outlying(joined: Joined, found: Sequence[Outlying]) -> Iterator[Note]:
+    """The runs that count less, by name."""
+    if not found:
+        return
+    rows = joined.frame.iloc[[one.place for one in found]]
+    named = [
+        f"{recipe} {run_id} ({100 * one.off:+.2g}%, {one.deviations:.2g} standard deviations)"
+        for recipe, run_id, one in zip(rows[RECIPE], rows["run_id"], found, strict=True)
+    ]
+    are = "run is" if len(named) == 1 else "runs are"
+    yield RUN_OFF_LAW.note(
+        f"{len(named)} {are} off the law of the others and counted less: {listed(named, 3)}"
+    )
 
 
 def _of_draws(draws: LawDraws, scales: Sequence[float], today: float) -> Iterator[Note]:

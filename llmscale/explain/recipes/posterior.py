@@ -61,9 +61,10 @@ class LawDraws:
     """Draws of the laws of every recipe: E (B, R), amplitudes at the middle of the runs and
     exponents (B, R, T), the noise of a run, the shares of it that are common and how many times as
     large what is not common is in each recipe (B, R), and the chances that exponents and floors
-    are shared."""
+    are shared; `theta` is what all of that was made from (B, K)."""
 
     runs: RecipeRuns
+    theta_BK: Array
     E_BR: Array
     amplitude_BRT: Array
     exponent_BRT: Array
@@ -177,11 +178,7 @@ class Posterior:
         Not of L/L_run: a law that vanishes is off by exactly 1 at every run then, which passes for
         noise that all runs have in common, with none of their own (Peelle's puzzle)."""
         runs = self.runs
-        scale = runs.level_R * runs.spread_R
-        target = (runs.loss_R - law.E[:, runs.recipe_R]) / scale
-        powers = np.exp(-np.exp(law.log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
-        design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
-        values = np.concatenate([design, target[:, :, None]], axis=2)
+        values = self._linear(law)
         white, log_det = runs.blocks.whitened(law.shares, law.factor, values)
         gram = np.swapaxes(white, 1, 2) @ white
         precision, moment = gram[:, :-1, :-1], gram[:, :-1, -1:]
@@ -195,6 +192,38 @@ class Posterior:
         _, log_precision = np.linalg.slogdet(precision)
         likelihood = -log_det - 0.5 * log_precision - 0.5 * self.degrees * np.log(left)
         return _Fitted(likelihood, amplitude, precision, left)
+
+    def _linear(self, law: _Law) -> Array:
+        """What multiplies each amplitude, and what is left for them: (W, R, P + 1)."""
+        runs = self.runs
+        scale = runs.level_R * runs.spread_R
+        target = (runs.loss_R - law.E[:, runs.recipe_R]) / scale
+        powers = np.exp(-np.exp(law.log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
+        design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
+        return np.concatenate([design, target[:, :, None]], axis=2)
+
+    def deleted_residuals(self, theta_WK: Array) -> "DeletedResiduals":
+        """How far each run is from what the others, and what it shares with them, say."""
+        law = self.coefficients(theta_WK)
+        values = self._linear(law)
+        runs = len(values[0])
+        identity = np.broadcast_to(np.eye(runs), (len(values), runs, runs))
+        white, _ = self.runs.blocks.whitened(law.shares, law.factor, identity)
+        whitened = white @ values
+        design, target = whitened[:, :, :-1], whitened[:, :, -1:]
+        basis, _ = np.linalg.qr(design)
+        # What the amplitudes take up is taken out: rows of the projected precision, P and P y.
+        white = white - basis @ (np.swapaxes(basis, 1, 2) @ white)
+        weight = (white**2).sum(axis=1)
+        pulled = np.swapaxes(white, 1, 2) @ target
+        off = pulled[:, :, 0] / weight
+        left = (target - basis @ (np.swapaxes(basis, 1, 2) @ target))[:, :, 0]
+        degrees = self.degrees - 1.0 - len(self.sharings)
+        without = (left**2).sum(axis=1)[:, None] - off**2 * weight
+        variance = (np.maximum(without, 0.0) + self.prior.noise**2) / degrees
+        return DeletedResiduals(
+            off * self.runs.spread_R, off * np.sqrt(weight / variance), degrees
+        )
 
     def draws(self, seed: int) -> LawDraws:
         """Draws of all coefficients."""
@@ -222,6 +251,7 @@ class Posterior:
         shape = (len(theta), self.runs.recipes, self.runs.terms)
         return LawDraws(
             self.runs,
+            theta,
             law.E,
             amplitude.reshape(shape),
             np.exp(law.log_exponent),
@@ -243,6 +273,15 @@ class Posterior:
         theta[:, self.noise_place] -= 1.0
         value = self.density(theta)
         return theta[np.argsort(-value, kind="stable")[: walkers + walkers % 2]]
+
+
+@dataclass(frozen=True)
+class DeletedResiduals:
+    """As shares of the loss (W, R), in standard deviations (W, R), and their degrees of freedom."""
+
+    off: Array
+    deviations: Array
+    degrees: float
 
 
 @dataclass(frozen=True)
