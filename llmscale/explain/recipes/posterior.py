@@ -15,7 +15,7 @@ from llmscale.explain.recipes.sampler import sample
 
 _WALKERS_PER_COORDINATE, _LEAST_WALKERS = 8, 96
 _BURN_IN, _BURN_IN_PER_COORDINATE = 200, 20
-_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 30, 8
+_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 45, 10
 """Ends of intervals then move by 2% to 4% of the width from one seed to another."""
 _STARTS = 4000
 _ROUNDING = 1e-6
@@ -87,9 +87,9 @@ class _Law:
 
 
 class Posterior:
-    """Of theta: for each exponent ln of its mean over recipes, switches and contrasts (see
-    `Sharing`), as many for the floor, the shares of the noise in logits, and ln of each recipe's
-    factor of it, if there are more than two."""
+    """Of theta: for each exponent ln of its mean over recipes and contrasts (see `Sharing`), as
+    many for the floor, the shares of the noise in logits, and ln of each recipe's factor of it, if
+    there are more than two."""
 
     def __init__(self, runs: RecipeRuns, prior: RecipePrior = PRIOR) -> None:
         self.runs, self.prior = runs, prior
@@ -98,7 +98,7 @@ class Posterior:
         self.sharings = [prior.exponents] * runs.terms
         if runs.floor is None:
             self.sharings.append(prior.floors)
-        each, noise = 2 * runs.recipes - 1, len(runs.blocks.shares)
+        each, noise = runs.recipes, len(runs.blocks.shares)
         factors = runs.recipes if runs.recipes > 2 else 0
         self.size = each * len(self.sharings) + noise + factors
         ends = each * np.arange(1, len(self.sharings) + 1)
@@ -116,7 +116,7 @@ class Posterior:
         """What every row of theta says."""
         runs, walkers = self.runs, len(theta_WK)
         off_mean = [
-            sharing.off_mean(*self._switches(theta_WK, place))
+            sharing.off_mean(theta_WK[:, place[1:]])
             for sharing, place in zip(self.sharings, self.places, strict=True)
         ]
         log_exponent = np.stack(
@@ -147,22 +147,17 @@ class Posterior:
     def shared(self, theta_WK: Array) -> dict[str, float]:
         """The chance that all recipes share each exponent, and the floor."""
         names = (*("alpha", "beta")[: self.runs.terms], "E")
-        found = {}
-        for name, sharing, place in zip(names, self.sharings, self.places, strict=False):
-            switch_WQ, _ = self._switches(theta_WK, place)
-            found[name] = float((switch_WQ < sharing.below).all(axis=1).mean())
-        return found
-
-    def _switches(self, theta_WK: Array, place: Index) -> tuple[Array, Array]:
-        """Of one coefficient, the switches and contrasts of every recipe but the baseline."""
-        return theta_WK[:, place[1 : self.runs.recipes]], theta_WK[:, place[self.runs.recipes :]]
+        return {
+            name: sharing.shared(theta_WK[:, place[1:]])
+            for name, sharing, place in zip(names, self.sharings, self.places, strict=False)
+        }
 
     def _log_prior(self, theta_WK: Array, law: _Law) -> Array:
         own = np.log1p(-law.shares.sum(axis=1))
         value = np.log(law.shares) @ self.of_shares[:-1] + self.of_shares[-1] * own
         value -= 0.5 * (theta_WK[:, self.factor_place] ** 2).sum(axis=1)
-        for sharing, place in zip(self.sharings, self.places, strict=True):
-            value += sharing.density(*self._switches(theta_WK, place))
+        for place in self.places:
+            value -= 0.5 * (theta_WK[:, place[1:]] ** 2).sum(axis=1)
         for place in self.places[: self.runs.terms]:
             value -= 0.5 * ((theta_WK[:, place[0]] - self.usual) / self.spread) ** 2
         if self.runs.floor is None:
