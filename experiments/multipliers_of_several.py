@@ -99,7 +99,10 @@ def main(tables: str = "30", seconds: str = "inf") -> None:
 
 def describe(rows: pd.DataFrame) -> str:
     held = (rows["low"] <= rows["truth"]) & (rows["truth"] <= rows["high"])
-    width, alone = np.log(rows["high"] / rows["low"]), np.log(rows["high_alone"] / rows["low_alone"])
+    width, alone = (
+        np.log(rows["high"] / rows["low"]),
+        np.log(rows["high_alone"] / rows["low_alone"]),
+    )
     rows = rows.assign(held=held, ratio=width / alone)
     tables = rows.groupby("recipes")["table"].nunique()
     lines = [

@@ -175,7 +175,7 @@ def _of_splits(joined: Joined, draws: LawDraws, today: float) -> Iterator[Note]:
         for value, column in ((N, "params"), (D, "tokens")):
             low, high = float(own[column].min()), float(own[column].max())
             if max(value / high, low / value) >= SPLIT_OUTSIDE_RUNS.limit:
-                said.append(f"{name} {value:.2g} {column}, and its runs have {low:.2g} to {high:.2g}")
+                said.append(f"{name} {value:.2g} {column}, and runs of {low:.2g} to {high:.2g}")
     if said:
         yield SPLIT_OUTSIDE_RUNS.note(
             f"the best split of {today:.3g} FLOPs is outside the runs ({'; '.join(said)}): what is "

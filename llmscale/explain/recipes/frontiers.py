@@ -52,7 +52,7 @@ def compute_optimal(draws: LawDraws, flops_per_ND_R: Array) -> Frontiers:
     own k (Hoffmann et al. 2022, eq. 4)."""
     a, (alpha, beta) = draws.amplitude_BRT[:, :, 0], np.moveaxis(draws.exponent_BRT, 2, 0)
     gamma = alpha * beta / (alpha + beta)
-    K = a * np.exp(-alpha * _log_G(draws)) * (1.0 + alpha / beta)
+    K = a * np.exp(-alpha * _log_best_size(draws)) * (1.0 + alpha / beta)
     # At the middle of the runs C = k N D with the middle N and D.
     middle_R = np.log(flops_per_ND_R) + draws.runs.middle_T.sum()
     middle = float(middle_R.mean())
@@ -65,12 +65,12 @@ def best_splits(draws: LawDraws, flops_per_ND_R: Array, flops: float) -> tuple[A
     log_N_middle, log_D_middle = draws.runs.middle_T
     log_ND_R = np.log(flops / flops_per_ND_R)
     beyond_R = log_ND_R - log_N_middle - log_D_middle
-    log_N_BR = log_N_middle + _log_G(draws) + beyond_R * beta / (alpha + beta)
+    log_N_BR = log_N_middle + _log_best_size(draws) + beyond_R * beta / (alpha + beta)
     N_R = np.exp(np.median(log_N_BR, axis=0))
     return N_R, np.exp(log_ND_R) / N_R
 
 
-def _log_G(draws: LawDraws) -> Array:
+def _log_best_size(draws: LawDraws) -> Array:
     """ln of the best N at the middle of the runs, in units of the middle N: (B, R)."""
     (a, b), (alpha, beta) = (
         np.moveaxis(values, 2, 0) for values in (draws.amplitude_BRT, draws.exponent_BRT)

@@ -216,9 +216,7 @@ class Posterior:
         degrees = self.degrees - 1.0 - len(self.sharings)
         without = (left**2).sum(axis=1)[:, None] - off**2 * weight
         variance = (np.maximum(without, 0.0) + self.prior.noise**2) / degrees
-        return DeletedResiduals(
-            off * self.runs.spread_R, off * np.sqrt(weight / variance), degrees
-        )
+        return DeletedResiduals(off * self.runs.spread_R, off * np.sqrt(weight / variance), degrees)
 
     def draws(self, seed: int) -> LawDraws:
         """Draws of all coefficients."""

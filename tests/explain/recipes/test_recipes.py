@@ -227,7 +227,7 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
         _one_table("optimizer", lr=(0.003, 0.003)), by="optimizer"
     ),
     "split-outside-runs": lambda: llmscale.compare(
-        {"a": grid(), "b": grid(of_tokens=8000.0, seed=1)}
+        {"a": grid(), "b": grid(of_tokens=5000.0, seed=1)}
     ),
     "rates-as-repeats": lambda: llmscale.compare(_two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
 }
