@@ -10,14 +10,15 @@ import numpy as np
 
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.noise import OWN, Blocks, Index, own_share
+from llmscale.explain.recipes.peak import peak
 from llmscale.explain.recipes.prior import PRIOR, RecipePrior
 from llmscale.explain.recipes.sampler import sample
 
 _WALKERS_PER_COORDINATE, _LEAST_WALKERS = 8, 96
 _BURN_IN, _BURN_IN_PER_COORDINATE = 200, 20
-_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 45, 10
+_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 50, 10
 """Ends of intervals then move by 2% to 4% of the width from one seed to another."""
-_STARTS = 4000
+_STARTS, _CLIMBS = 4000, 3
 _ROUNDING = 1e-6
 """Of ln L: losses are not known better."""
 _LEAST_RIDGE = 1e-12
@@ -256,8 +257,10 @@ class Posterior:
         )
 
     def _starts(self, rng: np.random.Generator) -> Array:
-        """Walkers at the best of many draws from the prior."""
+        """Walkers about the peak of the density, as widely as it is curved: from draws of the prior
+        they would have to find it, and in tables of many recipes some never did."""
         walkers = max(_LEAST_WALKERS, _WALKERS_PER_COORDINATE * self.size)
+        walkers += walkers % 2
         theta = rng.standard_normal((_STARTS, self.size))
         for place in self.places[: self.runs.terms]:
             theta[:, place[0]] = self.usual + self.spread * theta[:, place[0]]
@@ -265,7 +268,11 @@ class Posterior:
             theta[:, self.places[-1][0]] = np.log(rng.uniform(0.02, 0.98, _STARTS))
         theta[:, self.noise_place] -= 1.0
         value = self.density(theta)
-        return theta[np.argsort(-value, kind="stable")[: walkers + walkers % 2]]
+        best = theta[np.argsort(-value, kind="stable")]
+        top = max((peak(self.density, one) for one in best[:_CLIMBS]), key=lambda one: one.value)
+        about = top.about(rng, 4 * walkers)
+        value = self.density(about)
+        return about[np.argsort(~np.isfinite(value), kind="stable")[:walkers]]
 
 
 @dataclass(frozen=True)
