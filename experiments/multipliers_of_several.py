@@ -111,8 +111,8 @@ def describe(rows: pd.DataFrame) -> str:
         "    python experiments/multipliers_of_several.py",
         "",
         f"Shares of nominal {LEVEL:.0%} intervals that held the truth, of simulated tables of "
-        "three recipes and of five, in half of which one recipe has three times the noise; and how wide "
-        "the interval of the first recipe is next to that of its pair by itself (median).",
+        "three recipes and of five, in half of which one recipe has three times the noise; and "
+        "how wide the interval of the first recipe is next to that of its pair by itself (median).",
         "",
         "| recipes | tables | settled | today | 10x | width, of the pair's | at 10x |",
         "| --- | --- | --- | --- | --- | --- | --- |",

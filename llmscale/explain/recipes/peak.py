@@ -56,7 +56,8 @@ def _curvature(density: Callable[[Array], Array], place_K: Array) -> tuple[Array
         np.concatenate([place_K + pairs, place_K - pairs, place_K + crossed, place_K - crossed])
     )
     up, down, one, other = value.reshape(4, size, size)
-    hessian = (one + other - up - down) / (4.0 * _CURVATURE_STEP**2)
+    with np.errstate(invalid="ignore"):
+        hessian = (one + other - up - down) / (4.0 * _CURVATURE_STEP**2)
     hessian = np.where(np.isfinite(hessian), hessian, np.eye(size))
     curvature, directions = np.linalg.eigh(0.5 * (hessian + hessian.T))
     return 1.0 / np.sqrt(np.maximum(curvature, _LEAST_CURVATURE)), directions
