@@ -342,7 +342,8 @@ def test_a_notebook_and_print_show_the_same_multipliers() -> None:
 def test_draws_that_have_not_settled_are_said_to_move(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_BURN_IN", "_BURN_IN_PER_COORDINATE", "_STEPS_PER_COORDINATE"):
         monkeypatch.setattr(posterior, name, 0)
-    monkeypatch.setattr(posterior, "_STEPS", 80)
+    monkeypatch.setattr(posterior, "_STEPS", 12)
+    monkeypatch.setattr(posterior, "_THIN", 1)
     assert "comparison-not-settled" in {note.code for note in llmscale.compare(_two()).notes}
 
 
