@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -50,6 +51,8 @@ def test_what_is_said_of_muon_is_what_compare_says(
     numbers = re.search(r"muon needs ([\d.]+) \[([\d.]+), ([\d.]+)\] of adamw", said)
     assert numbers is not None
     one = found.multipliers[0]
-    assert [one.value, one.low, one.high] == pytest.approx(
-        [float(number) for number in numbers.groups()], rel=0.03
-    )
+    # Draws follow the last bit of sums, which machines differ in: ends move by a few per cent of
+    # the interval, more if that is wide.
+    measured = np.log([one.value, one.low, one.high])
+    told = np.log([float(number) for number in numbers.groups()])
+    assert np.abs(measured - told).max() < 0.1 * (told[2] - told[1])

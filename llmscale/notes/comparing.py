@@ -44,8 +44,7 @@ RECIPES_DIFFER_TOO = Kind(
 RATES_NOT_TUNED = Kind(
     "rates-not-tuned",
     DOUBT,
-    when="recipes with other optimizers or architectures have the same learning rates at all "
-    "sizes, or the best of several learning rates is at the edge of those tried",
+    when="recipes with other optimizers or architectures have the same learning rates at all sizes",
     means="A rate that is best for one is hardly best for the other, which may be better than it "
     "seems.",
     remedy="Tune each (llmscale tune), and take the best runs: --best-of params,tokens.",
@@ -56,6 +55,24 @@ RATES_AS_REPEATS = Kind(
     when="runs of one recipe, size and tokens differ in learning rate",
     means="The worse rates count as noise and raise the recipe's law.",
     remedy="Take the best of each: --best-of params,tokens and the column of recipes.",
+)
+SPLIT_OUTSIDE_RUNS = Kind(
+    "split-outside-runs",
+    DOUBT,
+    when="the best split of the largest compute that all recipes have is {limit:g} times or more "
+    "outside the sizes or tokens of a recipe's runs",
+    means="What that recipe reaches there is extrapolated, not measured: it may seem better or "
+    "worse than any of its runs.",
+    remedy="Measure it nearer to its best split, or compare what was run: --law power-floor.",
+    limit=2.5,
+)
+RUN_OFF_LAW = Kind(
+    "run-off-law",
+    DOUBT,
+    when="a run of a comparison is so far from what the others say that fewer than 1 table in 100 "
+    "has such a one by chance",
+    means="It counts less, as Student's t weighs it, and moves the multiplier little.",
+    remedy="Look at its curve for a spike, and train it again or leave it out: --where.",
 )
 MULTIPLIER_FAR = Kind(
     "multiplier-far",

@@ -24,6 +24,8 @@ from llmscale.settings.tables import with_keywords
 _TELLING = ("recipe", "optimizer", "arch", "architecture", "data", "dataset", "schedule", "model")
 """Columns that often tell recipes apart."""
 _MOST_RECIPES = 12
+_BASELINES = ("default", "base", "baseline")
+"""Values of `by` that are the baseline, if it is not named."""
 _NAMELESS = ("-", "<table>", "<stdin>")
 """Sources that name no recipe."""
 
@@ -51,7 +53,8 @@ def compare(
 
     `sources` are tables as `fit` takes them, "NAME=PATH" to name one, a pair of a name and a table,
     or a dict of tables by name; or one table, whose recipes the column `by` tells apart. The
-    baseline is the first. `fail_below` makes a gate of each recipe: is its saving, 1/k, shown to be
+    baseline is the first table, or the recipe named default, base or baseline, or that of the first
+    run. `fail_below` makes a gate of each recipe: is its saving, 1/k, shown to be
     at least that? `output` draws the laws and the multiplier. Raises InputError for recipes whose
     losses do not compare."""
     keywords = {"by": by, "baseline": baseline, "at": at, "fail_below": fail_below}
@@ -61,8 +64,11 @@ def compare(
     budgets = () if spec.at is None else np.atleast_1d(numbers_asked("at", spec.at)).tolist()
     path = _place(spec)
     tables, column = _tables(sources, spec, reading_given(reading))
+    baseline, why = spec.baseline, ""
+    if column is not None and baseline is None:
+        baseline, why = _usual_baseline(tables)
     found = compare_recipes(
-        _baseline_first(tables, spec.baseline),
+        _baseline_first(tables, baseline),
         by=column,
         at=budgets,
         law=spec.law,
@@ -72,6 +78,7 @@ def compare(
         seed=spec.seed,
     )
     check_budgets(budgets, found.joined)
+    found = replace(found, why_baseline=why)
     if spec.fail_below is not None:
         judged = max(budgets, default=found.today)
         allowed = spec.undecided == "pass"
@@ -175,6 +182,14 @@ def _baseline_first(tables: Mapping[str, RunTable], baseline: str | None) -> dic
             f"there is no recipe {baseline!r}", f"name one of {listed(tables, 10)} as --baseline"
         )
     return {baseline: tables[baseline], **tables}
+
+
+def _usual_baseline(tables: Mapping[str, RunTable]) -> tuple[str, str]:
+    """The baseline of a table, if none is named, and why it is."""
+    usual = next((name for name in _BASELINES if name in tables), None)
+    if usual is not None:
+        return usual, "by its name"
+    return next(iter(tables)), "the recipe of the first run"
 
 
 def _nothing_to_compare(table: RunTable) -> InputError:

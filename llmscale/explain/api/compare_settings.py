@@ -29,7 +29,7 @@ class CompareSpec:
     baseline: str | None = setting(
         None,
         help="The recipe that the others are compared with.",
-        usual="the first",
+        usual="the first; with --by default, base or baseline, else the first run's",
         group=COMPARE,
         metavar="NAME",
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, listed
 from llmscale.explain import digits
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.checks import (
@@ -18,15 +18,22 @@ from llmscale.explain.recipes.comparison import RecipeComparison
 from llmscale.explain.recipes.frontiers import (
     Frontiers,
     along_ladder,
+    best_splits,
     compute_optimal,
-    shared_noise,
+    noise_of,
 )
-from llmscale.explain.recipes.joined import LADDER, Joined, join
+from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined, join
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier
-from llmscale.explain.recipes.posterior import LawDraws, Posterior
+from llmscale.explain.recipes.outlying import Outlying, draws_of
+from llmscale.explain.recipes.posterior import LawDraws
 from llmscale.explain.recipes.power import advice
 from llmscale.explain.table import RunTable
-from llmscale.notes.comparing import COMPARISON_NOT_SETTLED, MULTIPLIER_FAR
+from llmscale.notes.comparing import (
+    COMPARISON_NOT_SETTLED,
+    MULTIPLIER_FAR,
+    RUN_OFF_LAW,
+    SPLIT_OUTSIDE_RUNS,
+)
 
 REACH = 100.0
 """Crossings are looked for up to so many times beyond the runs."""
@@ -51,7 +58,7 @@ def compare_recipes(
     column, more = chosen_metric(tables, metric)
     joined = join(tables, law, floor, column)
     check_overlap(joined)
-    draws = Posterior(joined.runs).draws(seed)
+    draws, outlying = draws_of(joined.runs, seed)
     frontiers = _frontiers(joined, draws)
     today = joined.overlap[1]
     scales = (today, *(flops for flops in dict.fromkeys(at) if flops != today))
@@ -59,10 +66,8 @@ def compare_recipes(
         multiplier for flops in scales for multiplier in _at(joined, frontiers, flops, level)
     )
     others = range(1, len(joined.names))
-    noise, paired = float(np.median(draws.noise_B)), 0.0
-    if joined.pairing.points:
-        paired = float(np.median(shared_noise(draws)))
-    pair_noise = noise * math.sqrt(2.0 * (1.0 - paired))
+    cancels_B, rest_BR = noise_of(draws)
+    all_B = cancels_B + rest_BR.mean(axis=1)
     return RecipeComparison(
         joined=joined,
         frontiers=frontiers,
@@ -73,10 +78,15 @@ def compare_recipes(
         multipliers=multipliers,
         crossings=tuple(_crossing(joined, frontiers, other, level) for other in others),
         shared=draws.shared,
-        noise=noise,
-        paired_share=paired,
+        noise=float(np.median(np.sqrt(all_B))),
+        paired_share=float(np.median(cancels_B / all_B)),
         advice=tuple(
-            advice(frontiers, other, *_ends(multipliers, joined.names[other]), pair_noise)
+            advice(
+                frontiers,
+                other,
+                *_ends(multipliers, joined.names[other]),
+                float(np.median(np.sqrt(rest_BR[:, 0] + rest_BR[:, other]))),
+            )
             for other in others
         ),
         notes=(
@@ -84,6 +94,8 @@ def compare_recipes(
             *notes,
             *more,
             *notes_of(joined, by),
+            *_of_splits(joined, draws, today),
+            *_of_outlying(joined, outlying),
             *_of_draws(draws, scales, today),
         ),
     )
@@ -149,6 +161,41 @@ def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) ->
 def _of_tables(tables: Mapping[str, RunTable]) -> list[Note]:
     """What is to be known of how the tables were read, each note once."""
     return list(dict.fromkeys(note for table in tables.values() for note in table.notes))
+
+
+def _of_splits(joined: Joined, draws: LawDraws, today: float) -> Iterator[Note]:
+    """Recipes whose best split of today's budget is far outside what was run."""
+    if joined.law == LADDER:
+        return
+    said = []
+    for name, N, D in zip(
+        joined.names, *best_splits(draws, joined.flops_per_ND, today), strict=True
+    ):
+        own = joined.frame[joined.frame[RECIPE] == name]
+        for value, column in ((N, "params"), (D, "tokens")):
+            low, high = float(own[column].min()), float(own[column].max())
+            if max(value / high, low / value) >= SPLIT_OUTSIDE_RUNS.limit:
+                said.append(f"{name} {value:.2g} {column}, and runs of {low:.2g} to {high:.2g}")
+    if said:
+        yield SPLIT_OUTSIDE_RUNS.note(
+            f"the best split of {today:.3g} FLOPs is outside the runs ({'; '.join(said)}): what is "
+            "reached there was not measured"
+        )
+
+
+def _of_outlying(joined: Joined, found: Sequence[Outlying]) -> Iterator[Note]:
+    """The runs that count less, by name."""
+    if not found:
+        return
+    rows = joined.frame.iloc[[one.place for one in found]]
+    named = [
+        f"{recipe} {run_id} ({100 * one.off:+.2g}%, {one.deviations:.2g} standard deviations)"
+        for recipe, run_id, one in zip(rows[RECIPE], rows["run_id"], found, strict=True)
+    ]
+    are = "run is" if len(named) == 1 else "runs are"
+    yield RUN_OFF_LAW.note(
+        f"{len(named)} {are} off the law of the others and counted less: {listed(named, 3)}"
+    )
 
 
 def _of_draws(draws: LawDraws, scales: Sequence[float], today: float) -> Iterator[Note]:

@@ -43,6 +43,8 @@ class RecipeComparison:
     advice: tuple[str, ...]
     notes: tuple[Note, ...] = ()
     gates: tuple[Gate, ...] = ()
+    why_baseline: str = ""
+    """Why the baseline is, if it was not named."""
     path: Path | None = None
     """The figure that was drawn."""
 
@@ -121,6 +123,8 @@ class RecipeComparison:
 
     def said(self) -> Iterator[tuple[str, str]]:
         """A name and a sentence of all that there is to say next to the multipliers."""
+        if self.why_baseline:
+            yield "baseline", f"{self.baseline}, {self.why_baseline} (--baseline names another)"
         yield "law", self.law
         yield "shared", f"{self.sharing} (the interval is averaged over both)"
         yield "pairs", self.pairing

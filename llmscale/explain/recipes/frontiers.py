@@ -50,20 +50,38 @@ def along_ladder(draws: LawDraws) -> Frontiers:
 def compute_optimal(draws: LawDraws, flops_per_ND_R: Array) -> Frontiers:
     """Of laws in N and D: what the best split of each budget reaches, C = k N D with each recipe's
     own k (Hoffmann et al. 2022, eq. 4)."""
-    (a, b), (alpha, beta) = (
-        np.moveaxis(values, 2, 0) for values in (draws.amplitude_BRT, draws.exponent_BRT)
-    )
+    a, (alpha, beta) = draws.amplitude_BRT[:, :, 0], np.moveaxis(draws.exponent_BRT, 2, 0)
     gamma = alpha * beta / (alpha + beta)
-    log_N_star = np.log(alpha * a / (beta * b)) / (alpha + beta)
-    K = a * np.exp(-alpha * log_N_star) * (1.0 + alpha / beta)
+    K = a * np.exp(-alpha * _log_best_size(draws)) * (1.0 + alpha / beta)
     # At the middle of the runs C = k N D with the middle N and D.
     middle_R = np.log(flops_per_ND_R) + draws.runs.middle_T.sum()
     middle = float(middle_R.mean())
     return Frontiers(draws.E_BR, K * np.exp(-gamma * (middle - middle_R)), gamma, middle)
 
 
-def shared_noise(draws: LawDraws) -> Array:
-    """The share of the variance of a run's noise that cancels between recipes, one a draw."""
-    shares = draws.runs.blocks.shares
-    cancels = [place for place, name in enumerate(shares) if name != "recipe"]
-    return np.asarray(draws.shares_BS[:, cancels].sum(axis=1))
+def best_splits(draws: LawDraws, flops_per_ND_R: Array, flops: float) -> tuple[Array, Array]:
+    """The best N of a budget for every recipe, and its D: the medians of the draws, each (R,)."""
+    alpha, beta = np.moveaxis(draws.exponent_BRT, 2, 0)
+    log_N_middle, log_D_middle = draws.runs.middle_T
+    log_ND_R = np.log(flops / flops_per_ND_R)
+    beyond_R = log_ND_R - log_N_middle - log_D_middle
+    log_N_BR = log_N_middle + _log_best_size(draws) + beyond_R * beta / (alpha + beta)
+    N_R = np.exp(np.median(log_N_BR, axis=0))
+    return N_R, np.exp(log_ND_R) / N_R
+
+
+def _log_best_size(draws: LawDraws) -> Array:
+    """ln of the best N at the middle of the runs, in units of the middle N: (B, R)."""
+    (a, b), (alpha, beta) = (
+        np.moveaxis(values, 2, 0) for values in (draws.amplitude_BRT, draws.exponent_BRT)
+    )
+    return np.asarray(np.log(alpha * a / (beta * b)) / (alpha + beta))
+
+
+def noise_of(draws: LawDraws) -> tuple[Array, Array]:
+    """The variance of what cancels between recipes in ln L of a run, one a draw, and of what does
+    not, of every recipe: (B,) and (B, R)."""
+    cancels_B = draws.shares_BS @ draws.runs.blocks.cancels
+    variance_B = draws.noise_B**2
+    rest_BR = ((1.0 - cancels_B) * variance_B)[:, None] * draws.factor_BR**2
+    return cancels_B * variance_B, rest_BR

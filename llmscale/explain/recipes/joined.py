@@ -95,6 +95,7 @@ def join(
         np.stack(logs, axis=1) - middle,
         middle,
         loss,
+        _mean_of_points(loss, point_R),
         recipe_R,
         _spread(frame, loss) if chosen == SURFACE else np.ones(len(loss)),
         blocks_of(point_R, recipe_R, seed_R),
@@ -174,6 +175,11 @@ def _points(frame: pd.DataFrame, recipe_R: Index) -> Index:
         ratio = levels(numbers(frame, "tokens") / numbers(frame, "params"))
         candidates += [distinct([size, tokens]), distinct([size, ratio])]
     return max(candidates, key=lambda point_R: _shared_points(point_R, recipe_R))
+
+
+def _mean_of_points(loss: Array, point_R: Index) -> Array:
+    """The mean loss of all runs of each run's point."""
+    return np.asarray((np.bincount(point_R, loss) / np.bincount(point_R))[point_R])
 
 
 def _shared_points(point_R: Index, recipe_R: Index) -> int:

@@ -2,7 +2,8 @@
 
 The noise of ln L of a run is a sum of what all runs of a point (a size and its tokens) share, what
 only those of its recipe share, what runs of one seed share across recipes, and what is its own. The
-first and third cancel in the difference of two recipes: that is what pairs are for. Which shares
+first and third cancel in the difference of two recipes: that is what pairs are for. The others may
+be larger in one recipe than in another, as of one whose runs fit its law less well. Which shares
 can be told hangs on the design; each design has a covariance of a block (the runs of a point) that
 is linear in the shares."""
 
@@ -23,10 +24,11 @@ _LEAST_OWN = 1e-6
 
 @dataclass(frozen=True)
 class Block:
-    """Points of one make-up: the rows of each (B, M), and for each share which of its runs have it
-    in common (S, M, M)."""
+    """Points of one make-up: the rows of each (B, M), the recipes of its runs (M,), and for each
+    share which of them have it in common (S, M, M)."""
 
     rows_BM: Index
+    recipe_M: Index
     common_SMM: Array
 
 
@@ -38,18 +40,19 @@ class Blocks:
     shares: tuple[str, ...]
     rows: int
 
-    def whitened(self, shares_WS: Array, values_WRP: Array) -> tuple[Array, Array]:
+    def whitened(
+        self, shares_WS: Array, factor_WQ: Array, values_WRP: Array
+    ) -> tuple[Array, Array]:
         """`values` with noise of variance 1 and nothing in common, rows in another order, and half
         of ln of the determinant of the covariance: (W, R, P) and (W,).
 
-        `shares_WS` are the shares of the variance; what they leave is each run's own."""
+        `shares_WS` are the shares of the variance; what they leave is each run's own. What does not
+        cancel between recipes is so many times as large in each as `factor_WQ` says."""
         walkers, _, columns = values_WRP.shape
-        own_W = np.maximum(1.0 - shares_WS.sum(axis=1), _LEAST_OWN)
         parts, log_det = [], np.zeros(walkers)
         for block in self.blocks:
             points, size = block.rows_BM.shape
-            cov_WMM = np.einsum("ws,smn->wmn", shares_WS, block.common_SMM)
-            cov_WMM = cov_WMM + own_W[:, None, None] * np.eye(size)
+            cov_WMM = self._covariance(block, shares_WS, factor_WQ)
             root_WMM = np.linalg.cholesky(cov_WMM)
             log_det += points * np.log(np.einsum("wmm->wm", root_WMM)).sum(axis=1)
             # All points of one make-up are solved at once: their columns stand next to each other.
@@ -57,6 +60,23 @@ class Blocks:
             solved = np.linalg.solve(root_WMM, of_block)
             parts.append(solved.reshape(walkers, size * points, columns))
         return np.concatenate(parts, axis=1), log_det
+
+    @property
+    def cancels(self) -> Array:
+        """1 for every share that cancels between recipes, 0 for others."""
+        return np.array([float(name != RECIPE) for name in self.shares])
+
+    def _covariance(self, block: Block, shares_WS: Array, factor_WQ: Array) -> Array:
+        of_point = np.einsum("ws,smn->wmn", shares_WS * self.cancels, block.common_SMM)
+        of_recipe = np.einsum("ws,smn->wmn", shares_WS * (1.0 - self.cancels), block.common_SMM)
+        of_recipe += own_share(shares_WS)[:, None, None] * np.eye(len(block.recipe_M))
+        factor_WM = factor_WQ[:, block.recipe_M]
+        return of_point + factor_WM[:, :, None] * factor_WM[:, None, :] * of_recipe
+
+
+def own_share(shares_WS: Array) -> Array:
+    """The share of the variance that is each run's own."""
+    return np.maximum(1.0 - shares_WS.sum(axis=1), _LEAST_OWN)
 
 
 def blocks_of(point_R: Index, recipe_R: Index, seed_R: Index | None) -> Blocks:
@@ -86,7 +106,7 @@ def _block(
     }
     common = [alike[share] for share in shares]
     stacked = np.array(common) if common else np.zeros((0, len(make), len(make)))
-    return Block(np.array(rows), stacked)
+    return Block(np.array(rows), recipe, stacked)
 
 
 def _told(frame: pd.DataFrame, *, has_seeds: bool) -> tuple[str, ...]:

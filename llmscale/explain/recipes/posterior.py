@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmscale.explain.laws import Array
-from llmscale.explain.recipes.noise import OWN, Blocks, Index
+from llmscale.explain.recipes.noise import OWN, Blocks, Index, own_share
+from llmscale.explain.recipes.peak import peak
 from llmscale.explain.recipes.prior import PRIOR, RecipePrior
 from llmscale.explain.recipes.sampler import sample
 
 _WALKERS_PER_COORDINATE, _LEAST_WALKERS = 8, 96
 _BURN_IN, _BURN_IN_PER_COORDINATE = 200, 20
-_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 30, 8
+_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 50, 10
 """Ends of intervals then move by 2% to 4% of the width from one seed to another."""
-_STARTS = 4000
+_STARTS, _CLIMBS = 4000, 3
 _ROUNDING = 1e-6
 """Of ln L: losses are not known better."""
 _LEAST_RIDGE = 1e-12
@@ -27,13 +28,14 @@ _LEAST_RIDGE = 1e-12
 @dataclass(frozen=True)
 class RecipeRuns:
     """Runs of several recipes as numbers, one place a run: the logarithms of what the law takes
-    (R, T), from their means over all runs; the loss; which recipe each is of; and how large its
-    noise is taken to be, 1 for most."""
+    (R, T), from their means over all runs; the loss; the mean loss of all runs of its point; which
+    recipe each is of; and how large its noise is taken to be, 1 for most."""
 
     names: tuple[str, ...]
     log_inputs_RT: Array
     middle_T: Array
     loss_R: Array
+    level_R: Array
     recipe_R: Index
     spread_R: Array
     blocks: Blocks
@@ -58,22 +60,37 @@ class RecipeRuns:
 @dataclass(frozen=True)
 class LawDraws:
     """Draws of the laws of every recipe: E (B, R), amplitudes at the middle of the runs and
-    exponents (B, R, T), the noise of a run and the shares that are common, and the chances that
-    exponents and floors are shared."""
+    exponents (B, R, T), the noise of a run, the shares of it that are common and how many times as
+    large what is not common is in each recipe (B, R), and the chances that exponents and floors
+    are shared; `theta` is what all of that was made from (B, K)."""
 
     runs: RecipeRuns
+    theta_BK: Array
     E_BR: Array
     amplitude_BRT: Array
     exponent_BRT: Array
     noise_B: Array
     shares_BS: Array
+    factor_BR: Array
     shared: dict[str, float]
     disagreement: float = field(default=1.0)
 
 
+@dataclass(frozen=True)
+class _Law:
+    """What theta says: ln of the exponents (W, R, T), the floors (W, R), the shares of the noise
+    (W, S), and the factor of each recipe's own (W, R)."""
+
+    log_exponent: Array
+    E: Array
+    shares: Array
+    factor: Array
+
+
 class Posterior:
-    """Of theta: for each exponent ln of its mean over recipes, switches and contrasts (see
-    `Sharing`), as many for the floor, and the shares of the noise in logits."""
+    """Of theta: for each exponent ln of its mean over recipes and contrasts (see `Sharing`), as
+    many for the floor, the shares of the noise in logits, and ln of each recipe's factor of it, if
+    there are more than two."""
 
     def __init__(self, runs: RecipeRuns, prior: RecipePrior = PRIOR) -> None:
         self.runs, self.prior = runs, prior
@@ -82,10 +99,12 @@ class Posterior:
         self.sharings = [prior.exponents] * runs.terms
         if runs.floor is None:
             self.sharings.append(prior.floors)
-        each, noise = 2 * runs.recipes - 1, len(runs.blocks.shares)
-        self.size = each * len(self.sharings) + noise
+        each, noise = runs.recipes, len(runs.blocks.shares)
+        factors = runs.recipes if runs.recipes > 2 else 0
+        self.size = each * len(self.sharings) + noise + factors
         ends = each * np.arange(1, len(self.sharings) + 1)
-        *self.places, self.noise_place = np.split(np.arange(self.size), ends)
+        *self.places, rest = np.split(np.arange(self.size), ends)
+        self.noise_place, self.factor_place = np.split(rest, [noise])
         usual, spread = (prior.exponent_of_compute, prior.exponent)[runs.terms - 1]
         self.usual, self.spread = np.log(usual), spread
         columns = runs.recipes * runs.terms
@@ -94,11 +113,11 @@ class Posterior:
         self.of_shares = np.array([prior.of_shares[name] for name in (*runs.blocks.shares, OWN)])
         self.degrees = len(runs.loss_R) - columns + 1.0
 
-    def coefficients(self, theta_WK: Array) -> tuple[Array, Array, Array]:
-        """ln of the exponents (W, R, T), the floors (W, R) and the shares of noise (W, S)."""
+    def coefficients(self, theta_WK: Array) -> _Law:
+        """What every row of theta says."""
         runs, walkers = self.runs, len(theta_WK)
         off_mean = [
-            sharing.off_mean(*self._switches(theta_WK, place))
+            sharing.off_mean(theta_WK[:, place[1:]])
             for sharing, place in zip(self.sharings, self.places, strict=True)
         ]
         log_exponent = np.stack(
@@ -111,8 +130,11 @@ class Posterior:
             below = np.exp(theta_WK[:, [self.places[-1][0]]])
             E = self.scale * (1.0 - below + off_mean[-1])
         logits = theta_WK[:, self.noise_place]
-        common = np.exp(logits - np.logaddexp(0.0, _log_sum(logits))[:, None])
-        return log_exponent, E, common
+        shares = np.exp(logits - np.logaddexp(0.0, _log_sum(logits))[:, None])
+        factor = np.ones((walkers, runs.recipes))
+        if self.factor_place.size:
+            factor = np.exp(self.prior.factor * theta_WK[:, self.factor_place])
+        return _Law(log_exponent, E, shares, factor)
 
     def density(self, theta_WK: Array) -> Array:
         """ln of the posterior density of every row of theta; -inf out of bounds."""
@@ -126,41 +148,34 @@ class Posterior:
     def shared(self, theta_WK: Array) -> dict[str, float]:
         """The chance that all recipes share each exponent, and the floor."""
         names = (*("alpha", "beta")[: self.runs.terms], "E")
-        found = {}
-        for name, sharing, place in zip(names, self.sharings, self.places, strict=False):
-            switch_WQ, _ = self._switches(theta_WK, place)
-            found[name] = float((switch_WQ < sharing.below).all(axis=1).mean())
-        return found
+        return {
+            name: sharing.shared(theta_WK[:, place[1:]])
+            for name, sharing, place in zip(names, self.sharings, self.places, strict=False)
+        }
 
-    def _switches(self, theta_WK: Array, place: Index) -> tuple[Array, Array]:
-        """Of one coefficient, the switches and contrasts of every recipe but the baseline."""
-        return theta_WK[:, place[1 : self.runs.recipes]], theta_WK[:, place[self.runs.recipes :]]
-
-    def _log_prior(self, theta_WK: Array, law: tuple[Array, Array, Array]) -> Array:
-        _, E, common = law
-        own = np.log1p(-common.sum(axis=1))
-        value = np.log(common) @ self.of_shares[:-1] + self.of_shares[-1] * own
-        for sharing, place in zip(self.sharings, self.places, strict=True):
-            value += sharing.density(*self._switches(theta_WK, place))
+    def _log_prior(self, theta_WK: Array, law: _Law) -> Array:
+        own = np.log1p(-law.shares.sum(axis=1))
+        value = np.log(law.shares) @ self.of_shares[:-1] + self.of_shares[-1] * own
+        value -= 0.5 * (theta_WK[:, self.factor_place] ** 2).sum(axis=1)
+        for place in self.places:
+            value -= 0.5 * (theta_WK[:, place[1:]] ** 2).sum(axis=1)
         for place in self.places[: self.runs.terms]:
             value -= 0.5 * ((theta_WK[:, place[0]] - self.usual) / self.spread) ** 2
         if self.runs.floor is None:
             value += theta_WK[:, self.places[-1][0]]  # the floor is uniform, not ln of the rest
-            inside = ((E > 0) & (self.lowest > E)).all(axis=1)
+            inside = ((law.E > 0) & (self.lowest > law.E)).all(axis=1)
             value = np.where(inside, value, -np.inf)
         return np.asarray(value)
 
-    def _fitted(self, law: tuple[Array, Array, Array]) -> "_Fitted":
+    def _fitted(self, law: _Law) -> "_Fitted":
         """The amplitudes that go with exponents, floors and shares of the noise, by generalised
-        least squares of L/L_run."""
-        log_exponent, E, common = law
+        least squares of L/L_point.
+
+        Not of L/L_run: a law that vanishes is off by exactly 1 at every run then, which passes for
+        noise that all runs have in common, with none of their own (Peelle's puzzle)."""
         runs = self.runs
-        scale = runs.loss_R * runs.spread_R
-        target = (runs.loss_R - E[:, runs.recipe_R]) / scale
-        powers = np.exp(-np.exp(log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
-        design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
-        values = np.concatenate([design, target[:, :, None]], axis=2)
-        white, log_det = runs.blocks.whitened(common, values)
+        values = self._linear(law)
+        white, log_det = runs.blocks.whitened(law.shares, law.factor, values)
         gram = np.swapaxes(white, 1, 2) @ white
         precision, moment = gram[:, :-1, :-1], gram[:, :-1, -1:]
         # A little of a ridge keeps two terms apart that the runs do not tell apart.
@@ -168,10 +183,41 @@ class Posterior:
         precision = precision + ridge[:, :, None] * np.eye(precision.shape[1])
         amplitude = np.linalg.solve(precision, moment)[:, :, 0]
         left = np.maximum(gram[:, -1, -1] - (moment[:, :, 0] * amplitude).sum(axis=1), 0.0)
-        left += self.prior.noise**2 + len(scale) * _ROUNDING**2
+        own_WR = own_share(law.shares)[:, None] * law.factor[:, runs.recipe_R] ** 2
+        left += self.prior.noise**2 + _ROUNDING**2 * (1.0 / own_WR).sum(axis=1)
         _, log_precision = np.linalg.slogdet(precision)
         likelihood = -log_det - 0.5 * log_precision - 0.5 * self.degrees * np.log(left)
         return _Fitted(likelihood, amplitude, precision, left)
+
+    def _linear(self, law: _Law) -> Array:
+        """What multiplies each amplitude, and what is left for them: (W, R, P + 1)."""
+        runs = self.runs
+        scale = runs.level_R * runs.spread_R
+        target = (runs.loss_R - law.E[:, runs.recipe_R]) / scale
+        powers = np.exp(-np.exp(law.log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
+        design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
+        return np.concatenate([design, target[:, :, None]], axis=2)
+
+    def deleted_residuals(self, theta_WK: Array) -> "DeletedResiduals":
+        """How far each run is from what the others, and what it shares with them, say."""
+        law = self.coefficients(theta_WK)
+        values = self._linear(law)
+        runs = len(values[0])
+        identity = np.broadcast_to(np.eye(runs), (len(values), runs, runs))
+        white, _ = self.runs.blocks.whitened(law.shares, law.factor, identity)
+        whitened = white @ values
+        design, target = whitened[:, :, :-1], whitened[:, :, -1:]
+        basis, _ = np.linalg.qr(design)
+        # What the amplitudes take up is taken out: rows of the projected precision, P and P y.
+        white = white - basis @ (np.swapaxes(basis, 1, 2) @ white)
+        weight = (white**2).sum(axis=1)
+        pulled = np.swapaxes(white, 1, 2) @ target
+        off = pulled[:, :, 0] / weight
+        left = (target - basis @ (np.swapaxes(basis, 1, 2) @ target))[:, :, 0]
+        degrees = self.degrees - 1.0 - len(self.sharings)
+        without = (left**2).sum(axis=1)[:, None] - off**2 * weight
+        variance = (np.maximum(without, 0.0) + self.prior.noise**2) / degrees
+        return DeletedResiduals(off * self.runs.spread_R, off * np.sqrt(weight / variance), degrees)
 
     def draws(self, seed: int) -> LawDraws:
         """Draws of all coefficients."""
@@ -187,7 +233,7 @@ class Posterior:
                 thin=_THIN,
             )
             theta = sampled.draws
-            log_exponent, E, common = law = self.coefficients(theta)
+            law = self.coefficients(theta)
             fitted = self._fitted(law)
         variance = fitted.left / rng.chisquare(self.degrees, len(theta))
         root = np.linalg.cholesky(fitted.precision)
@@ -199,18 +245,22 @@ class Posterior:
         shape = (len(theta), self.runs.recipes, self.runs.terms)
         return LawDraws(
             self.runs,
-            E,
+            theta,
+            law.E,
             amplitude.reshape(shape),
-            np.exp(log_exponent),
+            np.exp(law.log_exponent),
             np.sqrt(variance),
-            common,
+            law.shares,
+            law.factor,
             self.shared(theta),
             sampled.disagreement,
         )
 
     def _starts(self, rng: np.random.Generator) -> Array:
-        """Walkers at the best of many draws from the prior."""
+        """Walkers about the peak of the density, as widely as it is curved: from draws of the prior
+        they would have to find it, and in tables of many recipes some never did."""
         walkers = max(_LEAST_WALKERS, _WALKERS_PER_COORDINATE * self.size)
+        walkers += walkers % 2
         theta = rng.standard_normal((_STARTS, self.size))
         for place in self.places[: self.runs.terms]:
             theta[:, place[0]] = self.usual + self.spread * theta[:, place[0]]
@@ -218,7 +268,20 @@ class Posterior:
             theta[:, self.places[-1][0]] = np.log(rng.uniform(0.02, 0.98, _STARTS))
         theta[:, self.noise_place] -= 1.0
         value = self.density(theta)
-        return theta[np.argsort(-value, kind="stable")[: walkers + walkers % 2]]
+        best = theta[np.argsort(-value, kind="stable")]
+        top = max((peak(self.density, one) for one in best[:_CLIMBS]), key=lambda one: one.value)
+        about = top.about(rng, 4 * walkers)
+        value = self.density(about)
+        return about[np.argsort(~np.isfinite(value), kind="stable")[:walkers]]
+
+
+@dataclass(frozen=True)
+class DeletedResiduals:
+    """As shares of the loss (W, R), in standard deviations (W, R), and their degrees of freedom."""
+
+    off: Array
+    deviations: Array
+    degrees: float
 
 
 @dataclass(frozen=True)

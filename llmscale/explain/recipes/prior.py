@@ -11,16 +11,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.special import gammaln, ndtri
+from scipy.special import ndtri
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from llmscale.explain.laws import Array
 
 _DEGREES = 3.0
 """Of the t distribution of what is not shared: rarely it is far more."""
-_HEAVY = float(
-    gammaln(0.5 * (_DEGREES + 1.0)) - gammaln(0.5 * _DEGREES) - 0.5 * np.log(_DEGREES / 2)
-)
-"""ln of that distribution at 0 over the normal one there."""
 
 
 @dataclass(frozen=True)
@@ -28,31 +26,40 @@ class Sharing:
     """A coefficient that recipes share with a `chance`, to within `near`, and else have within
     about `far`.
 
-    Each recipe but the baseline is sampled as a switch, a normal number by which it shares the
-    baseline's or not, and a contrast with it in units of either."""
+    Each recipe but the baseline is sampled as a normal number, whose quantile is that of the
+    contrast with the baseline: what is shared and what is not are then equally wide, and a walker
+    goes from one to the other in a step. Whether it is shared is told from the contrast."""
 
     near: float
     far: float
     chance: float
 
-    @cached_property
-    def below(self) -> float:
-        """Switches below this share the coefficient."""
-        return float(ndtri(self.chance))
+    def contrast(self, normal_WQ: Array) -> Array:
+        """How far recipes are from the baseline, in units of `far`."""
+        quantiles, contrasts = self._quantiles
+        return np.sign(normal_WQ) * np.interp(np.abs(normal_WQ), quantiles, contrasts)
 
-    def off_mean(self, switch_WQ: Array, contrast_WQ: Array) -> Array:
+    def off_mean(self, normal_WQ: Array) -> Array:
         """How far each recipe is from the mean of all: (W, R)."""
-        size_WQ = np.where(switch_WQ < self.below, self.near, self.far)
-        baseline = np.zeros((len(switch_WQ), 1))
-        off = np.concatenate([baseline, np.sqrt(2.0) * size_WQ * contrast_WQ], axis=1)
+        baseline = np.zeros((len(normal_WQ), 1))
+        contrast = np.sqrt(2.0) * self.far * self.contrast(normal_WQ)
+        off = np.concatenate([baseline, contrast], axis=1)
         return np.asarray(off - off.mean(axis=1, keepdims=True))
 
-    def density(self, switch_WQ: Array, contrast_WQ: Array) -> Array:
-        """ln of the prior density, but for a constant."""
-        normal = -0.5 * contrast_WQ**2
-        heavy = _HEAVY - 0.5 * (_DEGREES + 1.0) * np.log1p(contrast_WQ**2 / _DEGREES)
-        of_contrast = np.where(switch_WQ < self.below, normal, heavy)
-        return np.asarray((of_contrast - 0.5 * switch_WQ**2).sum(axis=1))
+    def shared(self, normal_WQ: Array) -> float:
+        """The chance that all recipes share it, given draws."""
+        contrast = self.contrast(normal_WQ)
+        shared = self.chance * norm.pdf(contrast, scale=self.near / self.far)
+        apart = (1.0 - self.chance) * student.pdf(contrast, _DEGREES)
+        return float((shared / (shared + apart)).prod(axis=1).mean())
+
+    @cached_property
+    def _quantiles(self) -> tuple[Array, Array]:
+        """Normal numbers from 0 up, and contrasts of the same quantiles."""
+        contrasts = np.concatenate([[0.0], np.geomspace(1e-4 * self.near / self.far, 1e3, 1000)])
+        shared = norm.sf(contrasts, scale=self.near / self.far)
+        apart = student.sf(contrasts, _DEGREES)
+        return -ndtri(self.chance * shared + (1.0 - self.chance) * apart), contrasts
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,9 @@ class RecipePrior:
     """Of the floor, in units of the lowest loss."""
     noise: float = 0.001
     """A standard deviation of ln L, which counts as much as one run does."""
+    factor: float = 0.7
+    """A standard deviation of ln of how much noisier a recipe is than others, if there are more
+    than two: the noise of a difference of two is one number, which needs no factors."""
     of_shares: Mapping[str, float] = field(
         default_factory=lambda: {"point": 0.5, "recipe": 0.15, "seed": 0.5, "own": 0.5}
     )

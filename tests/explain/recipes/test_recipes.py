@@ -46,10 +46,12 @@ def ladder(
     return pd.DataFrame({**runs, "seed": np.arange(len(N)) % seeds, **columns})
 
 
-def grid(k: float = 1.0, *, noise: float = 0.002, seed: int = 0) -> pd.DataFrame:
+def grid(
+    k: float = 1.0, *, noise: float = 0.002, seed: int = 0, of_tokens: float = 1800.0
+) -> pd.DataFrame:
     """Runs of several tokens at each size; both terms of the law fall as if compute were C/k."""
     N, D = (axis.ravel() for axis in np.meshgrid(SIZES, np.geomspace(2e8, 6e9, 4)))
-    loss = 1.7 + 400.0 * (N / math.sqrt(k)) ** -0.34 + 1800.0 * (D / math.sqrt(k)) ** -0.34
+    loss = 1.7 + 400.0 * (N / math.sqrt(k)) ** -0.34 + of_tokens * (D / math.sqrt(k)) ** -0.34
     noisy = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
     return pd.DataFrame({"params": N, "tokens": D, "loss": noisy})
 
@@ -135,6 +137,42 @@ def test_of_several_recipes_the_best_is_ranked_first_with_its_chance() -> None:
     assert sum(found.best_chance(name) for name in found.names) == pytest.approx(1.0)
 
 
+def test_what_no_law_of_compute_explains_is_noise_that_recipes_share() -> None:
+    """Of a grid of sizes and tokens a law of compute misses by per cents, alike in all recipes: a
+    law of nothing, whose misses are all one, is no explanation of that."""
+    tables = {name: grid(k, seed=place) for place, (name, k) in enumerate(GRIDS.items())}
+    found = llmscale.compare(tables, law="power-floor")
+    assert 0.9 < found.paired_share < 0.9999
+    for one in found.multipliers:
+        assert one.low < GRIDS[one.recipe] < one.high
+        assert one.high / one.low < 1.2
+    assert not found.notes
+
+
+GRIDS = {"a": 1.0, "b": 0.8, "c": 0.6}
+
+
+def test_a_run_with_a_spike_is_named_and_moves_the_multiplier_little() -> None:
+    runs = ladder(0.7, common=0.9).assign(run_id=[f"run{place}" for place in range(12)])
+    runs.loc[7, "loss"] *= 1.03
+    found = llmscale.compare({"adamw": ladder(common=0.9), "muon": runs})
+    (note,) = (note for note in found.notes if note.code == "run-off-law")
+    (off,) = re.findall(r"1 run is off the law .* counted less: muon run7 \(\+(.*?)%", note.message)
+    assert float(off) == pytest.approx(3.0, abs=0.4)
+    assert found.at()[0].value == pytest.approx(known().at()[0].value, rel=0.02)
+    assert "run-off-law" not in {note.code for note in known().notes}
+
+
+def test_the_baseline_of_one_table_is_the_default_or_the_recipe_of_the_first_run() -> None:
+    runs = _one_table("recipe")
+    assert "baseline: a, the recipe of the first run" in str(llmscale.compare(runs, by="recipe"))
+    runs["recipe"] = runs["recipe"].replace({"b": "default"})
+    assert "baseline: default, by its name" in str(llmscale.compare(runs, by="recipe"))
+    named = llmscale.compare(runs, by="recipe", baseline="a")
+    assert named.baseline == "a"
+    assert "baseline:" not in str(named)
+
+
 def test_runs_that_tell_nothing_far_out_include_one_there() -> None:
     few = SIZES[[2, 3, 4, 5]]
     tables = {"a": ladder(sizes=few, noise=0.01), "b": ladder(0.8, sizes=few, noise=0.01, seed=3)}
@@ -187,6 +225,9 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
     ),
     "rates-not-tuned": lambda: llmscale.compare(
         _one_table("optimizer", lr=(0.003, 0.003)), by="optimizer"
+    ),
+    "split-outside-runs": lambda: llmscale.compare(
+        {"a": grid(), "b": grid(of_tokens=5000.0, seed=1)}
     ),
     "rates-as-repeats": lambda: llmscale.compare(_two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
 }
@@ -301,7 +342,8 @@ def test_a_notebook_and_print_show_the_same_multipliers() -> None:
 def test_draws_that_have_not_settled_are_said_to_move(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_BURN_IN", "_BURN_IN_PER_COORDINATE", "_STEPS_PER_COORDINATE"):
         monkeypatch.setattr(posterior, name, 0)
-    monkeypatch.setattr(posterior, "_STEPS", 80)
+    monkeypatch.setattr(posterior, "_STEPS", 12)
+    monkeypatch.setattr(posterior, "_THIN", 1)
     assert "comparison-not-settled" in {note.code for note in llmscale.compare(_two()).notes}
 
 
@@ -318,7 +360,7 @@ def test_the_page_on_comparing_and_the_readme_show_what_compare_says(repository:
     (shown,) = re.findall(r"saves (.*)x the compute, 90% interval (.*) to (.*?) \|", readme)
     cleaned = found.at()[0]
     measured = (cleaned.saving, *cleaned.saving_interval)
-    assert [float(one) for one in shown] == pytest.approx(measured, rel=0.03)
+    assert [float(one) for one in shown] == pytest.approx(measured, rel=0.05)
 
 
 def numbers(text: str) -> list[float]:
