@@ -70,9 +70,10 @@ def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
     if most is not None and getattr(most, count) < wanted:
         shape = most
     if shape is None:
+        fewer = ", or fewer --heads-per-kv" if setting.heads_per_kv > 1 else ""
         raise InputError(
             f"no built-in shape is near the best size, {format_count(params)} ({setting})",
-            "ask for another budget, or another --vocab-size",
+            f"ask for another budget, or another --vocab-size{fewer}",
         )
     return Model(shape, count, flops / shape.flops_per_token, limits)
 
