@@ -17,7 +17,7 @@ from llmscale.errors.printable import masked, one_line, shortened
 
 _LONGEST_CELL = 300
 _GAP = 2
-_SHORT_NAMES = (40, 24, 16)
+_SHORT_NAMES = (40, 24, 17)
 """Columns that names are shortened to, while other columns are still there; and in the end."""
 _AT_LAST = 10
 
@@ -37,8 +37,8 @@ class FittedTable(SafeTable):
     """A table without lines that fits the width it is shown in. Its first column names the row.
 
     Columns that belong together, as a value and its interval, are `together`: such a table goes on
-    below itself. Of any other the columns headed `least` are left out first, in that order, and
-    then those on the right."""
+    below itself. Of any other, columns that hold nothing are left out first, without a word, then
+    those headed `least`, in that order, and then those on the right."""
 
     def __init__(self, heading: Text, together: int = 1, least: Sequence[str] = ()) -> None:
         super().__init__(box=None, pad_edge=False)
@@ -67,6 +67,8 @@ class FittedTable(SafeTable):
         """The tables below each other that have room, and the headings that are left out."""
         columns = self._columns_of_cells()
         kept = list(range(len(columns)))
+        if self._together == 1 and _width(columns, _GAP) > room:
+            kept = [place for place in kept if not place or any(map(_says, columns[place][1:]))]
         left_out: list[str] = []
         while True:
             chosen = [columns[place] for place in kept]
@@ -161,6 +163,11 @@ def _as_data(cell: Any) -> Any:
 
 def _plain(header: Any) -> str:
     return header.plain if isinstance(header, Text) else str(header)
+
+
+def _says(cell: Any) -> bool:
+    """Whether a cell holds anything."""
+    return not isinstance(cell, Text) or cell.plain.strip(" -\n") != ""
 
 
 def _cell_width(cell: Any) -> int:

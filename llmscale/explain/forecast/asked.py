@@ -13,13 +13,18 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.forecast import Forecast, forecast
 from llmscale.explain.laws import LETTERS, Array
-from llmscale.quantity import parse_budget, parse_count
+from llmscale.quantity import parse_amount, parse_budget
 
 _COLUMN_OF = {letter: name for name, letter in LETTERS.items()}
 
 
 def forecast_at(
-    fit: Fit, *, level: float | None = None, check: Tested | None = None, **inputs: Any
+    fit: Fit,
+    *,
+    level: float | None = None,
+    check: Tested | None = None,
+    run: Any = None,
+    **inputs: Any,
 ) -> Forecast:
     """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, ...), with an interval
     that widens beyond the runs (see `forecast`).
@@ -27,7 +32,7 @@ def forecast_at(
     Each is a number, a text such as "1B", or several. Raises InputError."""
     given: dict[str, Any] = points_asked(inputs, fit.law.may_be_zero)
     level = None if level is None else Options(level=level).level
-    found = forecast(fit, level=level, check=check, **given)
+    found = forecast(fit, level=level, check=check, run=run, **given)
     if not np.isfinite(found.loss).all():
         raise InputError(
             f"{fit.law.name} gives no finite loss there: its formula does not hold that far from "
@@ -127,11 +132,11 @@ def _number(name: str, value: Any) -> float:
         raise wrong
     if isinstance(value, str):
         if _COLUMN_OF.get(name, name) in LETTERS:
-            return float(parse_count(value, name))
+            return parse_amount(value, name)
         try:
             return float(value)
         except ValueError:
-            return float(parse_count(value, name))
+            return parse_amount(value, name)
     try:
         return float(value)
     except OverflowError:

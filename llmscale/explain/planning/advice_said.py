@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from llmscale.errors import both
 from llmscale.explain import digits
-from llmscale.explain.planning.deployment import Deployment
+from llmscale.explain.planning.deployment import Deployment, Load, Served, Server
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
-from llmscale.explain.planning.said import cost_said
+from llmscale.explain.planning.said import cost_said, enough_said, three_digits
 from llmscale.quantity import format_count, format_memory
 
 if TYPE_CHECKING:
@@ -36,11 +36,16 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     yield "binds", _binding(advice)
     for limit in advice.limits:
         yield limit.name, _limit(limit, advice.metric)
+    if advice.enough is not None and advice.is_near_enough:
+        yield "enough", enough_said(advice.enough, advice.advised.model.limits.unique)
     deployment = advice.advised.model.limits.deployment
     if deployment is not None:
         yield "serving", _serving(advice.advised, deployment)
         if advice.rounding is not None:
-            yield "rounding", _rounding(advice.rounding, deployment.load.bytes_per_weight)
+            yield (
+                "rounding",
+                _rounding(advice, advice.rounding, 8.0 * deployment.load.bytes_per_weight),
+            )
     hardware, choice = advice.judge.hardware, advice.advised.choice
     if hardware is not None and choice.cost is not None:
         yield "cost", cost_said(hardware, choice.cost, Estimate(choice.flops))
@@ -49,7 +54,7 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     yield "shape", _shape(advice)
     if advice.best.chosen is not None:
         yield "law", advice.best.chosen.reason
-    if advice.advised.choice.loss.has_interval:
+    if advice.forecast.coverage:
         yield "coverage", advice.forecast.coverage
 
 
@@ -66,12 +71,6 @@ def above(one: "Option") -> str:
     if one.above is None:
         return ""
     return _signed(one.above.value)
-
-
-def three_digits(value: float) -> str:
-    """`20.9`, `2,570`: three significant digits, of thousands without a power of ten."""
-    shown = f"{value:.3g}"
-    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
 
 
 def _signed(value: float) -> str:
@@ -124,25 +123,35 @@ def _serving(one: "Option", deployment: Deployment) -> str:
         f"tokens{room}"
     ]
     if math.isfinite(served.tokens_per_second):
-        total = (
-            "" if load.streams == 1 else f", {three_digits(served.total_tokens_per_second)} in all"
-        )
-        assert server.bytes_per_second is not None
-        bandwidth = f"{server.bytes_per_second / 1e9:,.6g} GB/s"
-        parts.append(
-            f"{three_digits(served.tokens_per_second)} tokens a second a stream{total}, at "
-            f"{server.reached(load.bytes_per_weight):.3g} of {bandwidth}"
-        )
-        if server.peak_flops is None:
-            parts.append("the time of arithmetic is not counted, as the kind of GPU is not known")
+        parts += _speed(served, server, load)
     return "; ".join(parts)
 
 
-def _rounding(rounding: Rounding, bytes_per_weight: float) -> str:
+def _speed(served: Served, server: Server, load: Load) -> Iterator[str]:
+    """The tokens a second, and all that they follow from."""
+    total = "" if load.streams == 1 else f", {three_digits(served.total_tokens_per_second)} in all"
+    yield f"{three_digits(served.tokens_per_second)} tokens a second a stream{total}"
+    assert server.bytes_per_second is not None
+    weights, cache = (server.reached(width) for width in (load.bytes_per_weight, load.bytes_per_kv))
+    yield (
+        f"a step reads {format_memory(served.weight_bytes_read)} of weights at {weights:.3g} and "
+        f"the cache at {cache:.3g} of {server.bytes_per_second / 1e9:,.6g} GB/s"
+    )
+    if server.peak_flops is None:
+        yield "the time of arithmetic is not counted, as the kind of GPU is not known"
+    elif served.is_bound_by_arithmetic:
+        yield f"its arithmetic, at {server.peak_flops:.4g} FLOP/s, takes longer than that"
+
+
+def _rounding(advice: "Advice", rounding: Rounding, bits: float) -> str:
     """What the bits of the advised model cost, and half as many."""
-    told = [rounding.said(8.0 * bytes_per_weight * times) for times in (1.0, 0.5)]
+    told = [rounding.said(bits * times) for times in (1.0, 0.5)]
     costs = " and ".join(filter(None, told)) or "the bits that are asked for were not measured"
-    return f"{costs}, {rounding}; not in these losses"
+    row = f"{0.5 * bits:g}-bit weights"
+    is_counted = row in {one.name for one in advice.alternatives}
+    if not is_counted or rounding.more(bits, 0.5 * bits) is None:
+        return f"{costs}, {rounding}; not in these losses"
+    return f"{costs}, {rounding}; in the row of {row} as far as they cost more, in no other loss"
 
 
 def _lifetime(advice: "Advice") -> str:
@@ -152,10 +161,11 @@ def _lifetime(advice: "Advice") -> str:
     if life.saves <= 0:
         return f"with {served} tokens to serve no other model takes fewer FLOPs in all"
     model = life.option.model
+    times = model.flops / advice.advised.model.flops
     return (
         f"with {served} tokens to serve {model.shape.name} (N = {format_count(model.params)}) on "
         f"{format_count(model.tokens)} tokens reaches that loss and takes {life.saves:.1%} fewer "
-        f"FLOPs in all, {model.flops / advice.advised.model.flops:.3g} times as many to train"
+        f"FLOPs in all, those of attention counted; {times:.3g} times as many to train"
     )
 
 

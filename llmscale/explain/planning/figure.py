@@ -80,15 +80,17 @@ def _draw_cost(ax: Axes, plan: "TrainingPlan", runs: Array) -> None:
     measured = (runs[:, 0].min(), runs[:, 0].max()) if len(runs) else (min(costs), min(costs))
     low, high = min(*costs, measured[0]), max(*costs, measured[1])
     flops = np.geomspace(low, high, _POINTS)
-    best = plan.judge.surface.inputs(*plan.judge.surface.best(flops))
-    told = forecast(plan.judge.fit, level=plan.level, check=plan.judge.check, **best)
+    best = plan.judge.surface.best(flops)
+    told = forecast(plan.judge.fit, **plan.judge.asked(*best))
     band = ax.fill_between(flops, told.low, told.high, color=_BLUE, alpha=0.15, lw=0)
     inside = flops <= measured[1]
     (line,) = ax.plot(flops[inside], told.loss[inside], color=_BLUE)
     ax.plot(flops[~inside], told.loss[~inside], color=_BLUE, ls=SHORT_DASHES)
     (dots,) = ax.plot(runs[:, 0], runs[:, 1], color=MUTED, alpha=0.55, **_DOTS)
-    level = f"{100 * plan.level:g}% interval of a run"
-    said: dict[str, Any] = {f"best of a budget, {level}": (band, line)}
+    said: dict[str, Any] = {"best of a budget": line}
+    if plan.loss.has_interval:
+        level = f"{100 * plan.level:g}% interval of a run"
+        said = {f"best of a budget, {level}": (band, line)}
     said |= {"runs of the table": dots} if len(runs) else {}
     ax.legend(said.values(), said.keys(), loc="upper right")
     _draw_choices(ax, plan, "flops")
@@ -140,9 +142,9 @@ def _draw_sizes(ax: Axes, plan: "TrainingPlan") -> None:
     flat = plan.params.value * np.array([plan.basin.smallest.value, plan.basin.largest.value])
     ax.axvspan(*flat, color=_GREEN, alpha=0.1, lw=0)
     ax.annotate(
-        f"within {100 * plan.basin.within:.3g}%", (np.sqrt(flat.prod()), 1),
-        xycoords=("data", "axes fraction"), xytext=(0, -3), textcoords="offset points",
-        ha="center", va="top", color=_GREEN, fontsize=6.5,
+        f"within {100 * plan.basin.within:.3g}%", (np.sqrt(flat.prod()), 0),
+        xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
+        ha="center", va="bottom", color=_GREEN, fontsize=6.5,
     )  # fmt: skip
     if plan.params.has_interval:
         ends = np.clip([plan.params.low, plan.params.high], low, high)
@@ -161,7 +163,7 @@ def _name_valley(ax: Axes, plan: "TrainingPlan", times: float, params: Array, to
     if not len(shown):
         return
     leaves_above = shown[-1] < len(params) - 1
-    offset, side = ((-8, -1), "top") if leaves_above else ((-3, 4), "bottom")
+    offset, side = ((-16, -1), "top") if leaves_above else ((-3, 4), "bottom")
     ax.annotate(
         "C" if times == 1 else f"{times:g} C", (params[shown[-1]], loss[shown[-1]]),
         xytext=offset, textcoords="offset points", ha="right", va=side, color=MUTED, fontsize=6.5,

@@ -9,7 +9,7 @@ from llmscale.explain.planning.deployment import Deployment, largest
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting, shape_near
 from llmscale.quantity import format_count, format_memory
-from llmscale.runs.shape import Shape, ladder
+from llmscale.runs.shape import Shape
 
 _OR_LESS = ", fewer --streams, a shorter --serve-context, or fewer --bytes-per-weight"
 
@@ -70,16 +70,17 @@ def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
     if most is not None and getattr(most, count) < wanted:
         shape = most
     if shape is None:
+        fewer = ", or fewer --heads-per-kv" if setting.heads_per_kv > 1 else ""
         raise InputError(
             f"no built-in shape is near the best size, {format_count(params)} ({setting})",
-            "ask for another budget, or another --vocab-size",
+            f"ask for another budget, or another --vocab-size{fewer}",
         )
     return Model(shape, count, flops / shape.flops_per_token, limits)
 
 
 def largest_served(deployment: Deployment, setting: Setting) -> Shape:
     """The largest shape that can be served so. Raises InputError if there is none."""
-    shapes = ladder(vocab_size=setting.vocab_size, context=setting.context, arch=setting.arch)
+    shapes = setting.shapes
     found = largest(shapes, deployment.is_met)
     if found is not None:
         return found

@@ -61,7 +61,6 @@ def test_keys_and_values_take_the_bytes_that_are_known_of_llama_2() -> None:
     assert of_7B == 3 * 4096 * 512 * 1024
     llama_2_70B = Shape(80, 8192, 64, 28672, 32000, 4096)
     assert Load(context=1, heads_per_kv=8).cache_bytes(llama_2_70B) == 320 * 1024
-    assert Load(context=1, heads_per_kv=1000).cache_bytes(llama_2_70B) == 40 * 1024
 
 
 def test_a_step_takes_as_long_as_its_memory_or_its_arithmetic() -> None:
@@ -110,6 +109,19 @@ def test_no_shape_within_the_limits_has_a_lower_loss(limits: dict[str, Any]) -> 
     assert serving.costs.low < serving.costs.value < serving.costs.high
 
 
+def test_heads_that_share_keys_divide_into_groups() -> None:
+    for group in (2, 4, 7):
+        advice = advised(serve_memory="1.5GB", heads_per_kv=group, inference_tokens="1T")
+        assert all(one.model.shape.n_head % group == 0 for one in advice.options)
+        model = advice.advised.model
+        kept = model.shape.n_head // group * model.shape.d_head
+        cache = 2 * model.shape.n_layer * kept * 2 * SETTING["context"]
+        assert advice.advised.served.cache_bytes == cache
+        assert f"{group} heads to one of keys" in dict(advice.said())["shape"]
+    with pytest.raises(llmscale.InputError, match="each 1,000 share their keys and values: the la"):
+        advised(serve_memory="1.5GB", heads_per_kv=1000)
+
+
 def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:
     advice = advised(serve_memory="2GB")
     rounded = next(one for one in advice.alternatives if one.name == "8-bit weights")
@@ -132,6 +144,19 @@ def test_what_rounding_cost_is_told_of_the_bits_that_are_served(repository: Path
             (rise.mean() - half, rise.mean() + half), rel=0.01
         )
     assert "4 bits cost 0.0099" in dict(advice.said())["rounding"]
+    assert "rounding-not-counted" not in codes(advice)
+    blind = advised(serve_memory="2GB", bytes_per_weight=1)
+    row, plain = (
+        next(one for one in each.alternatives if one.name == "4-bit weights")
+        for each in (advice, blind)
+    )
+    assert "in the row of 4-bit weights" in dict(advice.said())["rounding"]
+    more = (runs[4] - runs[8]).mean()
+    assert row.above.value - plain.above.value == pytest.approx(more)
+    assert row.choice.loss.value - plain.choice.loss.value == pytest.approx(more)
+    assert row.choice.loss.high - row.choice.loss.low > plain.choice.loss.high - (
+        plain.choice.loss.low
+    )
     with pytest.raises(llmscale.InputError, match="it has no column bits"):
         advised(serve_memory="2GB", rounded=repository / "results" / "flagship")
 
@@ -147,6 +172,38 @@ def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
     assert not next(one for one in calm.limits if one.name == "text").binds
     assert "text-repeated" in codes(advice)
     assert "text-repeated" not in codes(calm)
+
+
+def test_compute_does_not_bind_if_the_text_is_used_up() -> None:
+    advice, law = advised(unique_tokens="100M"), fitted().law
+    plan: Any = llmscale.plan(fitted(), flops=1e21, unique_tokens="100M", **SETTING)
+    assert [one.name for one in advice.binding] == ["text"]
+    assert dict(advice.said())["compute"] == "1e+21 FLOPs; does not bind"
+    enough = dict(advice.said())["enough"]
+    assert dict(plan.said())["text"].endswith(enough)
+    row = next(one for one in advice.alternatives if one.name == "enough compute")
+    assert row.model.flops == pytest.approx(plan.repetition.enough.flops)
+    assert row.above.value < 0.011 * advice.advised.choice.loss.value
+    # A size that may not grow ends it, too: L(N, D) falls to E + A / N^alpha.
+    held = advised(serve_memory="10MB")
+    assert [one.name for one in held.binding] == ["memory"]
+    floor = law.loss(held.advised.model.params, 1e30)
+    assert held.enough.least_loss.value == pytest.approx(floor)
+    at_enough = law.loss(held.advised.model.params, held.enough.tokens)
+    assert at_enough == pytest.approx(1.005 * floor)
+
+
+def test_runs_on_repeated_text_are_as_far_beyond_the_table_as_they_are_themselves() -> None:
+    advice = advised(unique_tokens="100M", flops=1e23)
+    model = advice.advised.model
+    # The largest run has 3e9 parameters and 3e11 tokens.
+    beyond = max(model.tokens / 3e11, model.params * model.tokens / 9e20)
+    assert np.exp(advice.forecast.horizon) == pytest.approx(beyond)
+    assert "inside the runs" not in advice.verdict
+    plan: Any = llmscale.plan(fitted(), flops=1e23, unique_tokens="100M", **SETTING)
+    assert "extrapolates-far" in codes(plan) & codes(advice)
+    near = llmscale.plan(fitted(), flops=1e20, unique_tokens="100M", **SETTING).loss
+    assert plan.loss.high - plan.loss.low > 2 * (near.high - near.low)
 
 
 def test_the_score_of_a_task_is_forecast_for_every_model() -> None:
@@ -210,3 +267,13 @@ def test_advice_warns_of_what_does_not_hold(
 ) -> None:
     assert code in codes(advised(**raised))
     assert code not in codes(advised(**calm))
+
+
+def test_a_fit_without_its_runs_warns_by_their_ranges() -> None:
+    # Of Hoffmann et al. 2022: no run has more than 318B tokens, or fewer than 57M parameters.
+    most = 1.5 * 318e9 / 57e6
+    for memory, flops in (("100MB", 1e22), ("100MB", 1e19)):
+        advice = llmscale.advise(published=True, flops=flops, serve_memory=memory)
+        beyond = advice.advised.choice.tokens_per_param > most
+        assert ("over-trained-beyond-runs" in codes(advice)) == beyond
+        assert beyond == (flops == 1e22)
