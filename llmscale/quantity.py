@@ -52,12 +52,22 @@ class TokenBudget:
 
 def parse_count(text: str, what: str = "count") -> int:
     """The positive whole number that `text` names: `1.5M` is 1_500_000. Raises InputError."""
+    return int(_named(text, what, whole=True))
+
+
+def parse_amount(text: str, what: str = "amount") -> float:
+    """The positive number that `text` names, which need not be whole, as of hours or FLOPs: `0.5`,
+    `2.5k`. Raises InputError."""
+    return float(_named(text, what, whole=False))
+
+
+def _named(text: str, what: str, *, whole: bool) -> Decimal:
     match = _NUMBER.fullmatch(text.strip().replace("_", ""))
     scale = SUFFIXES.get(match["suffix"].lower()) if match else None
     if match is None or scale is None:
         raise InputError(f"{what} {begun(text.strip())!r} is not a number", _EXAMPLES)
     exact = Decimal(match["number"]) * scale
-    count = int(exact.to_integral_value())
+    count = exact.to_integral_value() if whole else exact
     if count > MOST:
         raise InputError(
             f"{what} {begun(text.strip())!r} is too large", f"give a number of at most {MOST:.0e}"

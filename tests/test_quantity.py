@@ -9,6 +9,7 @@ from llmscale.quantity import (
     format_bytes,
     format_count,
     format_seconds,
+    parse_amount,
     parse_budget,
     parse_count,
     parse_list,
@@ -23,6 +24,12 @@ from llmscale.quantity import (
 )  # fmt: skip
 def test_counts_read_as_people_write_them(text: str, count: int) -> None:
     assert parse_count(text) == count
+    assert parse_amount(text) == count
+
+
+@pytest.mark.parametrize(("text", "amount"), [("0.5", 0.5), ("2.5", 2.5), ("1.2345k", 1234.5)])
+def test_amounts_keep_their_fractions(text: str, amount: float) -> None:
+    assert parse_amount(text) == amount
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def _within(
     if server is None:
         return asked_for, setting
     given = {name: getattr(spec, name) for name in _OF_LOAD if getattr(spec, name) is not None}
+    setting = replace(setting, heads_per_kv=given.get("heads_per_kv", 1))
     load = Load(context=int(spec.serve_context or setting.context), **given)
     deployment = Deployment(server, load, spec.tokens_per_second)
     return replace(asked_for, deployment=deployment), setting

@@ -23,7 +23,7 @@ from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.table import RunTable
-from llmscale.quantity import parse_budget, parse_count
+from llmscale.quantity import parse_amount, parse_budget
 from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.settings import shows_keywords
@@ -117,7 +117,7 @@ def wanted_of(spec: NextSpec) -> Wanted:
 
 
 def _count(name: str, given: Any) -> float:
-    return float(parse_count(str(given), name))
+    return parse_amount(str(given), name)
 
 
 def _ratio(given: Any) -> float:

@@ -8,7 +8,7 @@ from llmscale.errors import InputError
 from llmscale.errors.printable import begun
 from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, PUBLISHED, REFIT, OfRuns, law_names
 from llmscale.machine.gpus import GPUS
-from llmscale.quantity import MOST, parse_count
+from llmscale.quantity import MOST, parse_amount
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT
 from llmscale.settings import Range, check_settings, setting
 
@@ -27,7 +27,7 @@ def share_said(text: str) -> float:
 def _counted(name: str) -> dict[str, Any]:
     """What is known of a positive amount that may be written as 1T."""
     return {
-        "parse": lambda text: float(parse_count(text, f"--{name}")),
+        "parse": lambda text: parse_amount(text, f"--{name}"),
         "within": Range(0, MOST, above=True),
         "group": PLAN,
     }

@@ -13,7 +13,7 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.forecast import Forecast, forecast
 from llmscale.explain.laws import LETTERS, Array
-from llmscale.quantity import parse_budget, parse_count
+from llmscale.quantity import parse_amount, parse_budget
 
 _COLUMN_OF = {letter: name for name, letter in LETTERS.items()}
 
@@ -127,11 +127,11 @@ def _number(name: str, value: Any) -> float:
         raise wrong
     if isinstance(value, str):
         if _COLUMN_OF.get(name, name) in LETTERS:
-            return float(parse_count(value, name))
+            return parse_amount(value, name)
         try:
             return float(value)
         except ValueError:
-            return float(parse_count(value, name))
+            return parse_amount(value, name)
     try:
         return float(value)
     except OverflowError:

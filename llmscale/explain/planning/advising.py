@@ -22,7 +22,6 @@ from llmscale.explain.planning.real_shape import Setting, shape_near
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import format_count, format_memory
-from llmscale.runs.shape import ladder
 
 _WITHOUT = {
     "text": "with more text",
@@ -203,11 +202,7 @@ class Adviser:
         advised, surface = self.advised.model, self.judge.surface
         shapes = [
             shape
-            for shape in ladder(
-                vocab_size=self.setting.vocab_size,
-                context=self.setting.context,
-                arch=self.setting.arch,
-            )
+            for shape in self.setting.shapes
             if _LEAST_SHARE * advised.params <= getattr(shape, advised.count) <= advised.params
         ]
         thinned = [*shapes[:: max(len(shapes) // _MOST_SHAPES, 1)], advised.shape]

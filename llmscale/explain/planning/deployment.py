@@ -22,7 +22,7 @@ TRAINED_TO_SERVED = 3
 class Load:
     """How a model is served: `streams` sequences at a time, each up to `context` tokens long, with
     so many bytes a weight and a value of the cache; `heads_per_kv` query heads share their keys and
-    values (Ainslie et al. 2023)."""
+    values (Ainslie et al. 2023), as far as the heads of a shape divide (see Setting)."""
 
     context: int
     streams: int = 1
@@ -36,8 +36,7 @@ class Load:
 
     def cache_bytes(self, shape: Shape) -> float:
         """Bytes of the keys and values of all streams at their full length."""
-        # There is one head of keys and values at the least.
-        width = shape.d_head * max(shape.n_head / self.heads_per_kv, 1.0)
+        width = shape.d_model / self.heads_per_kv
         return 2 * shape.n_layer * width * self.bytes_per_kv * self.context * self.streams
 
     def weight_bytes_read(self, shape: Shape) -> float:

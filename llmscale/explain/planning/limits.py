@@ -9,7 +9,7 @@ from llmscale.explain.planning.deployment import Deployment, largest
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting, shape_near
 from llmscale.quantity import format_count, format_memory
-from llmscale.runs.shape import Shape, ladder
+from llmscale.runs.shape import Shape
 
 _OR_LESS = ", fewer --streams, a shorter --serve-context, or fewer --bytes-per-weight"
 
@@ -79,7 +79,7 @@ def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
 
 def largest_served(deployment: Deployment, setting: Setting) -> Shape:
     """The largest shape that can be served so. Raises InputError if there is none."""
-    shapes = ladder(vocab_size=setting.vocab_size, context=setting.context, arch=setting.arch)
+    shapes = setting.shapes
     found = largest(shapes, deployment.is_met)
     if found is not None:
         return found

@@ -1,17 +1,19 @@
 """The nearest model that can be built: a shape of the ladder, by the count that the law's N is."""
 
 import math
-from dataclasses import asdict, dataclass
+from bisect import bisect_left
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from llmscale.errors import InputError
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.planning.choice import Choice, Run
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.judge import Judge
 from llmscale.runs.gpu_memory import GPUS_A_MACHINE, Layout, plan_layout
-from llmscale.runs.shape import ARCHITECTURES, Shape, nearest_shape
+from llmscale.runs.shape import ARCHITECTURES, Shape, ladder
 
 USUAL_VOCABULARY, USUAL_CONTEXT = 32_000, 2048
 """Of language models of the usual sizes; those of a sweep of one's own are read in its table."""
@@ -21,14 +23,31 @@ _FAR = math.log(1.3)
 
 @dataclass(frozen=True)
 class Setting:
-    """What a shape depends on besides its size."""
+    """What a shape depends on besides its size. `heads_per_kv` query heads share their keys and
+    values (Ainslie et al. 2023)."""
 
     arch: str
     vocab_size: int
     context: int
+    heads_per_kv: int = 1
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The built-in shapes by growing count whose heads divide into such groups. Raises
+        InputError if none do."""
+        every = ladder(vocab_size=self.vocab_size, context=self.context, arch=self.arch)
+        found = tuple(one for one in every if one.n_head % self.heads_per_kv == 0)
+        if not found:
+            raise InputError(
+                f"no built-in shape has heads of which each {self.heads_per_kv:,} share their keys "
+                f"and values: the largest has {max(one.n_head for one in every)}",
+                "give a divisor of usual numbers of heads: --heads-per-kv 4",
+            )
+        return found
 
     def __str__(self) -> str:
-        return f"{self.arch}, vocabulary {self.vocab_size:,}, context {self.context:,}"
+        shared = f", {self.heads_per_kv} heads to one of keys" if self.heads_per_kv > 1 else ""
+        return f"{self.arch}, vocabulary {self.vocab_size:,}, context {self.context:,}{shared}"
 
 
 @dataclass(frozen=True)
@@ -73,10 +92,18 @@ def setting_of(fit: Fit, arch: str | None, vocab_size: int | None, context: int 
 
 
 def shape_near(count: str, params: float, setting: Setting) -> Shape | None:
-    """The shape of the ladder whose `count` is nearest; None if none is near."""
-    shape = nearest_shape(params, count=count, **asdict(setting))
-    is_far = abs(math.log(getattr(shape, count) / params)) > _FAR
-    return None if is_far else shape
+    """The built-in shape whose `count` is nearest; None if none is near."""
+    shapes = setting.shapes
+
+    def counted(shape: Shape) -> int:
+        return int(getattr(shape, count))
+
+    def distance(shape: Shape) -> float:
+        return abs(math.log(counted(shape) / params))
+
+    above = bisect_left(shapes, params, key=counted)
+    shape = min(shapes[max(above - 1, 0) : above + 1], key=distance)
+    return None if distance(shape) > _FAR else shape
 
 
 def real_shape(

@@ -105,9 +105,12 @@ def _shape(plan: "TrainingPlan") -> str:
 def _memory(layout: Layout) -> str:
     size = format_bytes(layout.memory.total)
     twice = ", activations computed twice" if layout.checkpointing else ""
+    place = "on one GPU"
+    if layout.gpus > 1:
+        place = f"on each of {layout.gpus:,} GPUs by {layout.name}"
     if not layout.fits:
-        return f"it does not fit: {layout.name} leaves {size} on each of {layout.gpus:,} GPUs"
-    return f"{size} on each of {layout.gpus:,} GPUs by {layout.name}, a sequence at a time{twice}"
+        return f"it does not fit: it takes {size} {place}"
+    return f"{size} {place}, a sequence at a time{twice}"
 
 
 def _smaller(one: Smaller) -> str:

@@ -18,7 +18,7 @@ from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.measure.train.run_spec import KEPT_DTYPES
 from llmscale.menu import beside, is_own
-from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
+from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_amount, parse_budget, parse_list
 from llmscale.runs.shape import TOKENS_PER_PARAM, Shape, shape_for
 from llmscale.settings import Range, check_settings, keys_of, setting
 
@@ -64,7 +64,7 @@ def _parse_epoch(text: str) -> float:
 def parse_flops(text: str) -> tuple[float, ...]:
     """The compute budgets in `text`, each once: `1e15,3e15`. Raises InputError."""
     return parse_list(
-        text, lambda item: float(parse_count(item, "compute budget")), "compute budgets"
+        text, lambda item: parse_amount(item, "compute budget"), "compute budgets"
     )
 
 

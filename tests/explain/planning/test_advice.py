@@ -61,7 +61,6 @@ def test_keys_and_values_take_the_bytes_that_are_known_of_llama_2() -> None:
     assert of_7B == 3 * 4096 * 512 * 1024
     llama_2_70B = Shape(80, 8192, 64, 28672, 32000, 4096)
     assert Load(context=1, heads_per_kv=8).cache_bytes(llama_2_70B) == 320 * 1024
-    assert Load(context=1, heads_per_kv=1000).cache_bytes(llama_2_70B) == 40 * 1024
 
 
 def test_a_step_takes_as_long_as_its_memory_or_its_arithmetic() -> None:
@@ -108,6 +107,19 @@ def test_no_shape_within_the_limits_has_a_lower_loss(limits: dict[str, Any]) -> 
     free = others.get(f"no {serving.name} limit", others["compute-optimal"])
     assert serving.costs.value == pytest.approx(-free.above.value)
     assert serving.costs.low < serving.costs.value < serving.costs.high
+
+
+def test_heads_that_share_keys_divide_into_groups() -> None:
+    for group in (2, 4, 7):
+        advice = advised(serve_memory="1.5GB", heads_per_kv=group, inference_tokens="1T")
+        assert all(one.model.shape.n_head % group == 0 for one in advice.options)
+        model = advice.advised.model
+        kept = model.shape.n_head // group * model.shape.d_head
+        cache = 2 * model.shape.n_layer * kept * 2 * SETTING["context"]
+        assert advice.advised.served.cache_bytes == cache
+        assert f"{group} heads to one of keys" in dict(advice.said())["shape"]
+    with pytest.raises(llmscale.InputError, match="each 1,000 share their keys and values: the la"):
+        advised(serve_memory="1.5GB", heads_per_kv=1000)
 
 
 def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:

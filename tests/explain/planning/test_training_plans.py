@@ -234,6 +234,9 @@ def test_costs_are_those_of_a_published_run(exact: llmscale.Fit) -> None:
     assert plan.cost.kwh == pytest.approx(0.7 * 1.1 * plan.cost.gpu_hours)
     back = llmscale.plan(exact, gpu_hours=plan.cost.gpu_hours, gpu="h100", mfu=0.38)
     assert back.flops == pytest.approx(3.8e25)
+    for asked, part in (("2.5", 2.5), ("0.5", 0.5), ("0.0025k", 2.5)):
+        few = llmscale.plan(exact, gpu_hours=asked, gpu="h100")
+        assert few.flops == pytest.approx(part * llmscale.plan(exact, gpu_hours=1, gpu="h100").flops)
     hours = llmscale.plan(exact, gpus=8, hours=10.0, gpu="tpu-v5p")
     assert hours.cost is not None
     assert hours.cost.gpu_hours == pytest.approx(80)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError
 from llmscale.explain.table.columns.names import count_unit, nearest, quantity_of, spellings
 from llmscale.explain.table.columns.pairs import parse_pairs
-from llmscale.quantity import SUFFIXES, parse_count
+from llmscale.quantity import SUFFIXES, parse_amount
 
 Array = NDArray[np.float64]
 
@@ -184,6 +184,6 @@ def _as_count(text: str) -> tuple[float, bool]:
     if _THOUSANDS.fullmatch(text.strip()):
         return float(text.replace(",", "")), False
     try:
-        return float(parse_count(text)), True
+        return parse_amount(text), True
     except (InputError, OverflowError):
         return math.nan, False

@@ -17,7 +17,7 @@ from llmscale.errors.command_lines import where_option
 from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.resolve import resolve
 from llmscale.explain.table.columns.units import Array, numbers_of
-from llmscale.quantity import parse_count
+from llmscale.quantity import parse_amount
 
 Mask = NDArray[np.bool_]
 Tokens = list[tuple[str, str]]
@@ -251,7 +251,7 @@ def _number(value: str, condition: Condition) -> float:
     except ValueError:
         pass
     try:
-        return float(parse_count(value))
+        return parse_amount(value)
     except InputError:
         raise InputError(
             f"column {condition.column!r} holds numbers, and {value!r} is none, nor a column of "
