@@ -47,6 +47,8 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     if advice.lifetime is not None:
         yield "life", _lifetime(advice)
     yield "shape", _shape(advice)
+    if advice.best.optima:
+        yield "best size", _best_size(advice)
     if advice.best.chosen is not None:
         yield "law", advice.best.chosen.reason
     if advice.advised.choice.loss.has_interval:
@@ -91,6 +93,21 @@ def _shape(advice: "Advice") -> str:
         f"{advice.setting}, d_ff {model.shape.d_ff:,}; a token takes {above_6N:.1%} more FLOPs "
         "than 6N"
     )
+
+
+def _best_size(advice: "Advice") -> str:
+    """N and D of the lowest loss, if nothing but compute limited them, as `predict` gives them."""
+    best = advice.best.optima[0]
+    params, tokens = (
+        _with_interval(getattr(best, name), best.intervals.get(name))
+        for name in ("params", "tokens")
+    )
+    return f"{params} parameters on {tokens} tokens are best for {best.flops:.3g} FLOPs"
+
+
+def _with_interval(value: float, ends: tuple[float, float] | None) -> str:
+    estimate = Estimate(value) if ends is None else Estimate(value, *ends)
+    return estimate.written(format_count)
 
 
 def _binding(advice: "Advice") -> str:
