@@ -128,7 +128,8 @@ class AdviseSpec(BudgetSpec):
     bandwidth_share: float | None = setting(
         None,
         help="Share of the bandwidth that decoding reaches.",
-        usual="what was published: 0.68 at 2 bytes a weight, 0.52 at 1, 0.42 below",
+        usual="what was published, of weights and of the cache alike: 0.68 at 2 bytes a value, "
+        "0.52 at 1, 0.42 below",
         group=SERVE,
         within=Range(0, 1, above=True),
     )

@@ -185,9 +185,9 @@ def forecast_of(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
         if judge.unique is None or optimum.tokens <= judge.unique:
             return freely, optimum
     params, tokens = map(float, judge.surface.best(flops))
-    asked = judge.surface.inputs(params, tokens)
-    check_told(fit, Optimum(flops, params, tokens, float(fit.law.loss(*asked.values()))))
-    told = forecast_at(fit, level=judge.level, check=judge.check, **asked)
+    loss = float(judge.surface.loss(params, tokens))
+    check_told(fit, Optimum(flops, params, tokens, loss))
+    told = forecast_at(fit, **judge.asked(params, tokens))
     return replace(told, at={"flops": flops, "params": params, "tokens": tokens}), optimum
 
 

@@ -19,7 +19,12 @@ _COLUMN_OF = {letter: name for name, letter in LETTERS.items()}
 
 
 def forecast_at(
-    fit: Fit, *, level: float | None = None, check: Tested | None = None, **inputs: Any
+    fit: Fit,
+    *,
+    level: float | None = None,
+    check: Tested | None = None,
+    run: Mapping[str, ArrayLike] | None = None,
+    **inputs: Any,
 ) -> Forecast:
     """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, ...), with an interval
     that widens beyond the runs (see `forecast`).
@@ -27,7 +32,7 @@ def forecast_at(
     Each is a number, a text such as "1B", or several. Raises InputError."""
     given: dict[str, Any] = points_asked(inputs, fit.law.may_be_zero)
     level = None if level is None else Options(level=level).level
-    found = forecast(fit, level=level, check=check, **given)
+    found = forecast(fit, level=level, check=check, run=run, **given)
     if not np.isfinite(found.loss).all():
         raise InputError(
             f"{fit.law.name} gives no finite loss there: its formula does not hold that far from "

@@ -238,23 +238,31 @@ class Forecast:
 
 
 def forecast(
-    fit: Fit, *, level: float | None = None, check: Tested | None = None, **inputs: ArrayLike
+    fit: Fit,
+    *,
+    level: float | None = None,
+    check: Tested | None = None,
+    run: Mapping[str, ArrayLike] | None = None,
+    **inputs: ArrayLike,
 ) -> Forecast:
     """The loss of new runs at N=, D=, ... (or by column), with an interval that is meant to hold
     beyond the runs too.
 
     `check` is what forecasts of this law have held on this table; without one the coverage quoted
-    is that of the public tables. Raises InputError for inputs that are not the law's."""
+    is that of the public tables. `run` are the counts of the run itself, by column, if the law is
+    asked for what they are worth: it is as far beyond the runs as the further of both. Raises InputError for inputs that are not the law's."""
     level = fit.level if level is None else level
     loss: Any = fit.loss(**inputs)
     plain_low: Any
     plain_high: Any
     plain_low, plain_high = fit.band(single_run=True, level=level, **inputs)
     h: Any = _horizon(fit, inputs, loss.shape)
+    if run is not None:
+        h = np.maximum(h, _horizon(fit, {**inputs, **run}, loss.shape))
     low: Any
     high: Any
     own = check.needs if check else None
-    low, high = _widened_by(fit, loss, (plain_low, plain_high), inputs, level, own)
+    low, high = _widened_by(fit, loss, (plain_low, plain_high), inputs, h, level, own)
     notes = list(check.notes) if check else []
     furthest = float(h.max(initial=0.0))
     if furthest > math.log(FAR):
@@ -335,7 +343,8 @@ def law_band(fit: Fit, **inputs: ArrayLike) -> tuple[Array, Array]:
     loss = fit.loss(**inputs)
     given: dict[str, Any] = dict(inputs)
     own = fit.tested.needs if fit.tested else None
-    return _widened_by(fit, loss, fit.band(**given), inputs, fit.level, own)
+    h = _horizon(fit, inputs, loss.shape)
+    return _widened_by(fit, loss, fit.band(**given), inputs, h, fit.level, own)
 
 
 def _widened_by(
@@ -343,11 +352,11 @@ def _widened_by(
     loss: Array,
     ends: tuple[Array, Array],
     inputs: Mapping[str, ArrayLike],
+    h: Array,
     level: float,
     own: OwnNeeds | None,
 ) -> tuple[Array, Array]:
     public = public_needs(fit.law)
-    h = _horizon(fit, inputs, loss.shape)
     unit = misfit_scale(fit) * growth(h)
     below, above = (m * unit for m in multipliers(public, own, h, level))
     off = off_the_optimum(fit, inputs, loss.shape)

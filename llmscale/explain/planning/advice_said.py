@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmscale.errors import both
 from llmscale.explain import digits
-from llmscale.explain.planning.deployment import Deployment
+from llmscale.explain.planning.deployment import Deployment, Load, Served, Server
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.said import cost_said
@@ -141,18 +141,24 @@ def _serving(one: "Option", deployment: Deployment) -> str:
         f"tokens{room}"
     ]
     if math.isfinite(served.tokens_per_second):
-        total = (
-            "" if load.streams == 1 else f", {three_digits(served.total_tokens_per_second)} in all"
-        )
-        assert server.bytes_per_second is not None
-        bandwidth = f"{server.bytes_per_second / 1e9:,.6g} GB/s"
-        parts.append(
-            f"{three_digits(served.tokens_per_second)} tokens a second a stream{total}, at "
-            f"{server.reached(load.bytes_per_weight):.3g} of {bandwidth}"
-        )
-        if server.peak_flops is None:
-            parts.append("the time of arithmetic is not counted, as the kind of GPU is not known")
+        parts += _speed(served, server, load)
     return "; ".join(parts)
+
+
+def _speed(served: Served, server: Server, load: Load) -> Iterator[str]:
+    """The tokens a second, and all that they follow from."""
+    total = "" if load.streams == 1 else f", {three_digits(served.total_tokens_per_second)} in all"
+    yield f"{three_digits(served.tokens_per_second)} tokens a second a stream{total}"
+    assert server.bytes_per_second is not None
+    weights, cache = (server.reached(width) for width in (load.bytes_per_weight, load.bytes_per_kv))
+    yield (
+        f"a step reads {format_memory(served.weight_bytes_read)} of weights at {weights:.3g} and "
+        f"the cache at {cache:.3g} of {server.bytes_per_second / 1e9:,.6g} GB/s"
+    )
+    if server.peak_flops is None:
+        yield "the time of arithmetic is not counted, as the kind of GPU is not known"
+    elif served.is_bound_by_arithmetic:
+        yield f"its arithmetic, at {server.peak_flops:.4g} FLOP/s, takes longer than that"
 
 
 def _rounding(rounding: Rounding, bytes_per_weight: float) -> str:

@@ -192,8 +192,7 @@ class Adviser:
     def _forecast(self, model: Model) -> Forecast:
         """What is known of its loss."""
         judge = self._judge_on(model.limits.unique)
-        asked = judge.surface.inputs(model.params, model.tokens)
-        return forecast_at(judge.fit, level=judge.level, check=judge.check, **asked)
+        return forecast_at(judge.fit, **judge.asked(model.params, model.tokens))
 
     def _lifetime(self) -> Lifetime | None:
         """The model of the fewest FLOPs over its life that reaches the advised loss."""

@@ -76,16 +76,21 @@ class Server:
         return next(share for least, share in _REACHED if width >= least)
 
     def step_seconds(self, shape: Shape, load: Load) -> float:
-        """Seconds of a step of decoding, which reads the weights and the cache; NaN if the
-        bandwidth is not known."""
+        """Seconds of a step of decoding; NaN if the bandwidth is not known."""
+        return max(self.reading_seconds(shape, load), self.arithmetic_seconds(shape, load))
+
+    def reading_seconds(self, shape: Shape, load: Load) -> float:
+        """Seconds in which a step reads the weights and the cache, each at the share of the
+        bandwidth that values of its width reach; NaN if the bandwidth is not known."""
         if self.bytes_per_second is None:
             return math.nan
         weights = load.weight_bytes_read(shape) / self.reached(load.bytes_per_weight)
         cache = load.cache_bytes(shape) / self.reached(load.bytes_per_kv)
-        reading = (weights + cache) / self.bytes_per_second
-        if self.peak_flops is None:
-            return reading
-        return max(reading, load.flops(shape) / self.peak_flops)
+        return (weights + cache) / self.bytes_per_second
+
+    def arithmetic_seconds(self, shape: Shape, load: Load) -> float:
+        """Seconds of a step's FLOPs at peak; 0 if that is not known."""
+        return 0.0 if self.peak_flops is None else load.flops(shape) / self.peak_flops
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,13 @@ class Served:
     is not known)."""
 
     weight_bytes: float
+    weight_bytes_read: float
+    """Of them what a step of decoding reads."""
     cache_bytes: float
     tokens_per_second: float
     streams: int
+    is_bound_by_arithmetic: bool = False
+    """Whether a step takes longer to compute than to read."""
 
     @property
     def memory_bytes(self) -> float:
@@ -110,10 +119,12 @@ class Served:
     def to_json(self) -> dict[str, Any]:
         return {
             "weight_bytes": self.weight_bytes,
+            "weight_bytes_read": self.weight_bytes_read,
             "cache_bytes": self.cache_bytes,
             "memory_bytes": self.memory_bytes,
             "tokens_per_second": self.tokens_per_second,
             "total_tokens_per_second": self.total_tokens_per_second,
+            "is_bound_by_arithmetic": self.is_bound_by_arithmetic,
         }
 
 
@@ -128,11 +139,15 @@ class Deployment:
 
     def served(self, shape: Shape) -> Served:
         """What serving this shape takes."""
+        server, load = self.server, self.load
         return Served(
-            weight_bytes=self.load.weight_bytes(shape),
-            cache_bytes=self.load.cache_bytes(shape),
-            tokens_per_second=1.0 / self.server.step_seconds(shape, self.load),
-            streams=self.load.streams,
+            weight_bytes=load.weight_bytes(shape),
+            weight_bytes_read=load.weight_bytes_read(shape),
+            cache_bytes=load.cache_bytes(shape),
+            tokens_per_second=1.0 / server.step_seconds(shape, load),
+            streams=load.streams,
+            is_bound_by_arithmetic=server.arithmetic_seconds(shape, load)
+            > server.reading_seconds(shape, load),
         )
 
     def fits(self, shape: Shape) -> bool:
@@ -170,6 +185,7 @@ class Deployment:
         return {
             **asdict(server),
             "bandwidth_share": server.reached(self.load.bytes_per_weight),
+            "bandwidth_share_of_cache": server.reached(self.load.bytes_per_kv),
             **asdict(self.load),
             "tokens_per_second": self.tokens_per_second,
         }

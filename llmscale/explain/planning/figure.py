@@ -80,8 +80,8 @@ def _draw_cost(ax: Axes, plan: "TrainingPlan", runs: Array) -> None:
     measured = (runs[:, 0].min(), runs[:, 0].max()) if len(runs) else (min(costs), min(costs))
     low, high = min(*costs, measured[0]), max(*costs, measured[1])
     flops = np.geomspace(low, high, _POINTS)
-    best = plan.judge.surface.inputs(*plan.judge.surface.best(flops))
-    told = forecast(plan.judge.fit, level=plan.level, check=plan.judge.check, **best)
+    best = plan.judge.surface.best(flops)
+    told = forecast(plan.judge.fit, **plan.judge.asked(*best))
     band = ax.fill_between(flops, told.low, told.high, color=_BLUE, alpha=0.15, lw=0)
     inside = flops <= measured[1]
     (line,) = ax.plot(flops[inside], told.loss[inside], color=_BLUE)

@@ -58,8 +58,8 @@ def _end(judge: Judge, loss: float, side: str, log_C: Array) -> float:
     """Where an end of the forecast at the best run of a budget reaches the loss."""
 
     def above(log_C: Any) -> Any:
-        asked = judge.surface.inputs(*judge.surface.best(np.exp(log_C)))
-        told = forecast(judge.fit, level=judge.level, check=judge.check, **asked)
+        asked = judge.asked(*judge.surface.best(np.exp(log_C)))
+        told = forecast(judge.fit, **asked)
         return np.asarray(getattr(told, side)) - loss
 
     found = _first_below(above, log_C)

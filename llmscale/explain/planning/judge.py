@@ -12,7 +12,7 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.planning.choice import Choice, Run
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.estimate import Estimate, ends_of
-from llmscale.explain.planning.surface import LossSurface
+from llmscale.explain.planning.surface import IN_TWO, LossSurface
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,21 @@ class Judge:
         pairs = zip(values, answers, strict=True)
         return [Estimate(value, *ends_of(one, self.level)) for value, one in pairs]
 
+    def asked(self, N: Any, D: Any) -> dict[str, Any]:
+        """What a forecast of runs of N parameters on D tokens takes: of text that is repeated what
+        they are worth, and the runs themselves, by which they lie beyond those of the table."""
+        about: dict[str, Any] = {"level": self.level, "check": self.check}
+        if self.unique is not None and not self.surface.knows_text:
+            about["run"] = dict(zip(IN_TWO, (N, D), strict=True))
+        return {**about, **self.surface.inputs(N, D)}
+
     def choices(self, runs: Sequence[Run]) -> tuple[Choice, ...]:
         """What to expect of runs, all asked for at once."""
         if not runs:
             return ()
         params = np.array([run.params for run in runs])
         tokens = np.array([run.tokens for run in runs])
-        asked = self.surface.inputs(params, tokens)
-        told = forecast_at(self.fit, level=self.level, check=self.check, **asked)
+        told = forecast_at(self.fit, **self.asked(params, tokens))
         found = []
         for place, run in enumerate(runs):
             flops = 6.0 * run.params * run.tokens if run.flops is None else run.flops
