@@ -49,11 +49,13 @@ def test_a_best_size_below_any_model_is_no_answer() -> None:
 
 
 def test_a_best_size_that_may_be_anything_is_no_answer_of_any_call(tmp_path: Path) -> None:
-    along = 20 * N * np.exp(0.05 * NOISE)  # 20 tokens a parameter, and hardly anything else
-    loss = 1.8 + 482 / N**0.348 + 2085 / along**0.366
+    # 20 tokens a parameter, and hardly anything else.
+    draws = np.random.default_rng(1).standard_normal((14, 2)).T
+    sizes = np.geomspace(1e7, 3e9, 14)
+    along = 20 * sizes * np.exp(0.05 * draws[0])
+    loss = (1.8 + 482 / sizes**0.348 + 2085 / (20 * sizes) ** 0.366) * np.exp(0.002 * draws[1])
     table = tmp_path / "along.csv"
-    spread = pd.DataFrame({"params": N, "tokens": along, "loss": loss * np.exp(0.002 * NOISE[::-1])})
-    spread.to_csv(table, index=False)
+    pd.DataFrame({"params": sizes, "tokens": along, "loss": loss}).to_csv(table, index=False)
     calls: list[Any] = [
         lambda: llmscale.optimal(table, 1e21),
         lambda: llmscale.plan(table, flops=1e21),
