@@ -17,7 +17,7 @@ from llmscale.errors.printable import masked, one_line, shortened
 
 _LONGEST_CELL = 300
 _GAP = 2
-_SHORT_NAMES = (40, 24, 16)
+_SHORT_NAMES = (40, 24, 17)
 """Columns that names are shortened to, while other columns are still there; and in the end."""
 _AT_LAST = 10
 
@@ -37,8 +37,8 @@ class FittedTable(SafeTable):
     """A table without lines that fits the width it is shown in. Its first column names the row.
 
     Columns that belong together, as a value and its interval, are `together`: such a table goes on
-    below itself. Of any other the columns headed `least` are left out first, in that order, and
-    then those on the right."""
+    below itself. Of any other, columns that hold nothing are left out first, without a word, then
+    those headed `least`, in that order, and then those on the right."""
 
     def __init__(self, heading: Text, together: int = 1, least: Sequence[str] = ()) -> None:
         super().__init__(box=None, pad_edge=False)
@@ -78,9 +78,11 @@ class FittedTable(SafeTable):
             if len(kept) <= 2:
                 names = [_shorter(cells, max(_AT_LAST, room // 2 - 1)) for cells in chosen]
                 return [self._table(names, 1, kept)], left_out
-            place = self._least_important(kept)
+            empty = [place for place in kept if place and not any(map(_says, columns[place][1:]))]
+            place = [*empty, self._least_important(kept)][0]
             kept.remove(place)
-            left_out.append(" ".join(columns[place][0].plain.split()))
+            if not empty:
+                left_out.append(" ".join(columns[place][0].plain.split()))
 
     def _ways(
         self, columns: list[list[Any]], places: Sequence[int]
@@ -161,6 +163,11 @@ def _as_data(cell: Any) -> Any:
 
 def _plain(header: Any) -> str:
     return header.plain if isinstance(header, Text) else str(header)
+
+
+def _says(cell: Any) -> bool:
+    """Whether a cell holds anything."""
+    return not isinstance(cell, Text) or cell.plain.strip(" -\n") != ""
 
 
 def _cell_width(cell: Any) -> int:

@@ -7,7 +7,8 @@ from llmscale.commands import output
 from llmscale.commands._options import FitArgument, JsonOption, takes_settings
 from llmscale.explain import digits
 from llmscale.explain.api.advise_settings import AdviseSpec
-from llmscale.explain.planning.advice_said import above, three_digits
+from llmscale.explain.planning.advice_said import above
+from llmscale.explain.planning.said import three_digits
 from llmscale.quantity import format_count, format_memory
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _show_options(found: "Advice") -> None:
     if found.steps is not None:
         columns[found.steps.score.column] = [_value(one.score) for one in found.options]
     columns |= _of_serving([one.served for one in found.options])
-    table = output.make_table("", *columns, left=2, least=("shape", interval, "D"))
+    table = output.make_table("", *columns, left=2, least=("memory", "tokens/s", "D"))
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     output.results.print(table)

@@ -21,6 +21,8 @@ _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "energy": ("kwh", energy),
 }
 """Columns of costs, the values they show, and how these are written."""
+_LEAST = ("D/N", "energy", "time", "C", "money", "GPU hours")
+"""Columns without which a plan can be read: each is a factor times C, or N and D."""
 
 
 @takes_settings(PlanSpec, leave_out=("holdout", "intervals", "diagnostics", "variable"))
@@ -62,7 +64,7 @@ def _show_choices(found: "TrainingPlan") -> None:
     interval = f"{100 * found.level:g}% interval"
     costs = [name for name in _COSTS if any(_cost(one, name) for one in found.choices)]
     columns = ("run", "N", "D", found.forecast.metric, interval, *costs, "C", "D/N")
-    table = output.make_table("", *columns, left=1, least=("D/N", "C", interval))
+    table = output.make_table("", *columns, left=1, least=_LEAST)
     for one in found.choices:
         loss = one.loss
         table.add_row(

@@ -45,7 +45,7 @@ class Forecast:
 
     `plain_low` and `plain_high` are what bootstrap and noise give alone. `horizon` is ln of how
     many times beyond the runs the point lies, 0 inside. `coverage` says what such intervals held
-    when tested, and `tested` how they were. Ends are NaN if a fit has no intervals. `at` is what
+    when tested, empty if there are none, and `tested` how they were. Ends are NaN if a fit has no intervals. `at` is what
     was asked for, by column. All have one shape; `optima` are there if a budget was asked for."""
 
     loss: Any
@@ -211,7 +211,8 @@ class Forecast:
             "N*": self.best_size,
         }
         yield from ((name, text) for name, text in named.items() if text)
-        yield "coverage", self.coverage
+        if self.coverage:
+            yield "coverage", self.coverage
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -285,7 +286,9 @@ def forecast(
                 "forecast nearer to the runs",
             ),
         )
-    coverage = check.coverage if check and check.coverage else public_needs(fit.law).held
+    coverage = ""
+    if np.isfinite(plain_low).any():
+        coverage = check.coverage if check and check.coverage else public_needs(fit.law).held
     loss, low, high, plain_low, plain_high, h = (
         float(value) if value.ndim == 0 else value
         for value in (loss, low, high, plain_low, plain_high, h)

@@ -11,6 +11,7 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import advice_said as said
 from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.deployment import Served
+from llmscale.explain.planning.enough import Enough
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Model
@@ -117,6 +118,8 @@ class Advice:
     """Both laws on the way to the score of a task, if one was asked for."""
     rounding: Rounding | None = None
     """What rounding weights costs, if a table was named that says so."""
+    enough: Enough | None = None
+    """How much compute is worth spending; None if nothing else is limited."""
     notes: tuple[Note, ...] = ()
 
     @property
@@ -133,6 +136,11 @@ class Advice:
     def binding(self) -> tuple[Limit, ...]:
         """The limits that bind."""
         return tuple(one for one in self.limits if one.binds)
+
+    @property
+    def is_near_enough(self) -> bool:
+        """Whether text is repeated, or compute does not bind: then it matters how much is enough."""
+        return (self.advised.epochs or 0.0) > 1.0 or not self.limits[0].binds
 
     @property
     def metric(self) -> str:
@@ -167,6 +175,7 @@ class Advice:
             "limits": [one.to_json() for one in self.limits],
             "alternatives": [one.to_json() for one in self.alternatives],
             "lifetime": self.lifetime and self.lifetime.to_json(),
+            "enough": self.enough and self.enough.to_json(),
             "rounding": self.rounding and self.rounding.to_json(),
             "task": self.steps and self.steps.task_json(),
             "forecast": self.forecast.to_json(),

@@ -6,6 +6,8 @@ from llmscale.errors import Note
 from llmscale.explain.planning.doubts import over_trained, repetition
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting
+from llmscale.explain.planning.rounding import Rounding
+from llmscale.explain.planning.said import three_digits
 from llmscale.explain.planning.surface import R_D_STAR
 from llmscale.notes.kind import Weight
 from llmscale.notes.predicting import (
@@ -25,14 +27,16 @@ _FULL_BYTES = 2.0
 """Of a weight that is not rounded after training."""
 
 
-def advice_notes(judge: Judge, advised: "Option", setting: Setting) -> list[Note]:
+def advice_notes(
+    judge: Judge, advised: "Option", setting: Setting, rounding: Rounding | None
+) -> list[Note]:
     """The notes on an advised model, but for those of its forecast and of the fit."""
     found = [
         _rises(judge, advised),
         _repeated(judge, advised),
         repetition(judge, advised.model.tokens),
         over_trained(judge, advised.choice.tokens_per_param, "the advised run"),
-        _rounded(advised),
+        _rounded(advised, rounding),
         _context(advised, setting),
     ]
     return [note for note in found if note is not None]
@@ -60,16 +64,18 @@ def _repeated(judge: Judge, advised: "Option") -> Note | None:
     assert judge.unique is not None
     return TEXT_REPEATED.note(
         f"the text is shorter than the run: {format_count(judge.unique)} unique tokens are gone "
-        f"over {epochs:.3g} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth new text, "
+        f"over {three_digits(epochs)} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth new text, "
         f"and past about {R_D_STAR:.0f} more of them hardly help",
         weight,
     )
 
 
-def _rounded(advised: "Option") -> Note | None:
+def _rounded(advised: "Option", rounding: Rounding | None) -> Note | None:
     deployment = advised.model.limits.deployment
     if deployment is None or deployment.load.bytes_per_weight >= _FULL_BYTES:
         return None
+    if rounding is not None and rounding.said(8 * deployment.load.bytes_per_weight):
+        return None  # the advice says what it costs
     return ROUNDING_NOT_COUNTED.note(
         f"weights are served in {8 * deployment.load.bytes_per_weight:g} bits, and what rounding "
         "them costs is not in these losses: measure it with llmscale quantize"

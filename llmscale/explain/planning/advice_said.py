@@ -9,7 +9,7 @@ from llmscale.explain import digits
 from llmscale.explain.planning.deployment import Deployment, Load, Served, Server
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
-from llmscale.explain.planning.said import cost_said
+from llmscale.explain.planning.said import cost_said, enough_said, three_digits
 from llmscale.quantity import format_count, format_memory
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     yield "binds", _binding(advice)
     for limit in advice.limits:
         yield limit.name, _limit(limit, advice.metric)
+    if advice.enough is not None and advice.is_near_enough:
+        yield "enough", enough_said(advice.enough, advice.advised.model.limits.unique)
     deployment = advice.advised.model.limits.deployment
     if deployment is not None:
         yield "serving", _serving(advice.advised, deployment)
@@ -51,7 +53,7 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
         yield "best size", _best_size(advice)
     if advice.best.chosen is not None:
         yield "law", advice.best.chosen.reason
-    if advice.advised.choice.loss.has_interval:
+    if advice.forecast.coverage:
         yield "coverage", advice.forecast.coverage
 
 
@@ -68,12 +70,6 @@ def above(one: "Option") -> str:
     if one.above is None:
         return ""
     return _signed(one.above.value)
-
-
-def three_digits(value: float) -> str:
-    """`20.9`, `2,570`: three significant digits, of thousands without a power of ten."""
-    shown = f"{value:.3g}"
-    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
 
 
 def _signed(value: float) -> str:
@@ -165,7 +161,11 @@ def _rounding(rounding: Rounding, bytes_per_weight: float) -> str:
     """What the bits of the advised model cost, and half as many."""
     told = [rounding.said(8.0 * bytes_per_weight * times) for times in (1.0, 0.5)]
     costs = " and ".join(filter(None, told)) or "the bits that are asked for were not measured"
-    return f"{costs}, {rounding}; not in these losses"
+    told = f"{costs}, {rounding}"
+    bits = f"{4.0 * bytes_per_weight:g}-bit weights"
+    if rounding.more(8.0 * bytes_per_weight, 4.0 * bytes_per_weight) is None:
+        return f"{told}; not in these losses"
+    return f"{told}; in the row of {bits} as far as they cost more, and in no other loss"
 
 
 def _lifetime(advice: "Advice") -> str:
@@ -175,10 +175,11 @@ def _lifetime(advice: "Advice") -> str:
     if life.saves <= 0:
         return f"with {served} tokens to serve no other model takes fewer FLOPs in all"
     model = life.option.model
+    times = model.flops / advice.advised.model.flops
     return (
         f"with {served} tokens to serve {model.shape.name} (N = {format_count(model.params)}) on "
         f"{format_count(model.tokens)} tokens reaches that loss and takes {life.saves:.1%} fewer "
-        f"FLOPs in all, {model.flops / advice.advised.model.flops:.3g} times as many to train"
+        f"FLOPs in all, those of attention counted; {times:.3g} times as many to train"
     )
 
 

@@ -1,5 +1,6 @@
 """Makes advice: the best model within all limits, and what each of them costs."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,11 +16,13 @@ from llmscale.explain.planning.advice import Advice, Lifetime, Limit, Option
 from llmscale.explain.planning.advice_notes import advice_notes
 from llmscale.explain.planning.choice import Run
 from llmscale.explain.planning.deployment import TRAINED_TO_SERVED, Deployment
+from llmscale.explain.planning.enough import Enough, enough_of
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Limits, Model, best_within, largest_served
 from llmscale.explain.planning.real_shape import Setting, shape_near
 from llmscale.explain.planning.rounding import Rounding
+from llmscale.explain.planning.said import three_digits
 from llmscale.explain.planning.surface import LossSurface
 from llmscale.quantity import format_count, format_memory
 
@@ -29,8 +32,11 @@ _WITHOUT = {
     "speed": "no speed limit",
 }
 """What a model is called that a limit does not bind."""
+_SERVING = frozenset(("memory", "speed"))
 _LEAST_SHARE, _MOST_SHAPES = 0.01, 64
 """Of the advised size: no smaller model is looked at for its life, and so many in between."""
+_NEXT_TO_NOTHING = 0.005
+"""Of the loss: compute does not bind if all more of it gains less (as `plan --within` has it)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ class Adviser:
             lifetime=lifetime,
             steps=self.steps,
             rounding=self.rounding,
+            enough=self._enough,
             notes=self._notes(best),
         )
 
@@ -105,26 +112,60 @@ class Adviser:
                 found[name] = self.best_within(replace(limits, deployment=without))
         return found
 
+    @cached_property
+    def _enough(self) -> Enough | None:
+        """How much compute is worth spending; None if neither text nor size is limited."""
+        is_held = not _SERVING.isdisjoint(self._freed)
+        if self.limits.unique is None and not is_held:
+            return None
+        most = self.advised.model.params if is_held else math.inf
+        return enough_of(self.judge, _NEXT_TO_NOTHING, most)
+
+    @property
+    def _compute_binds(self) -> bool:
+        return self._enough is None or self.limits.flops < self._enough.flops
+
+    def _by_compute(self) -> dict[str, Model]:
+        """The best models of less and of more compute; of what is enough, if there is more."""
+        budgets = {"half the compute": 0.5, "twice the compute": 2.0}
+        if self._enough is not None and not self._compute_binds:
+            budgets = {"enough compute": self._enough.flops / self.limits.flops}
+        return {name: self._best_of(times) for name, times in budgets.items()}
+
+    def _best_of(self, times: float) -> Model:
+        """The best model of so many times the compute."""
+        return self.best_within(replace(self.limits, flops=times * self.limits.flops))
+
     def _alternatives(self, lifetime: Lifetime | None) -> tuple[Option, ...]:
         """What else may be trained: without limits, with less and more compute, in fewer bytes if
         serving limits the size, smaller for longer."""
         limits, freed = self.limits, self._freed
         models = {"compute-optimal": self.best_within(Limits(limits.flops))} if freed else {}
         models |= {_WITHOUT[name]: model for name, model in freed.items()}
-        for name, times in (("half the compute", 0.5), ("twice the compute", 2.0)):
-            models[name] = self.best_within(replace(limits, flops=times * limits.flops))
+        models |= self._by_compute()
         options = [self._option(name, model) for name, model in _differing(models, self.advised)]
-        if limits.deployment is not None and {"memory", "speed"} & set(freed):
-            fewer = 0.5 * limits.deployment.load.bytes_per_weight
-            rounded = replace(limits, deployment=limits.deployment.with_bytes(fewer))
-            name = f"{8 * fewer:g}-bit weights"
-            options.append(self._option(name, self.best_within(rounded)))
+        if limits.deployment is not None and not _SERVING.isdisjoint(freed):
+            options.append(self._in_fewer_bits(limits.deployment))
         smaller = self._smaller()
         if smaller is not None:
             options.append(self._option("smaller, longer", smaller))
         if lifetime is not None and lifetime.saves > 0:
             options.append(lifetime.option)
         return tuple(options)
+
+    def _in_fewer_bits(self, deployment: Deployment) -> Option:
+        """The best model in half the bytes a weight, with what that costs as far as it is known."""
+        full = deployment.load.bytes_per_weight
+        fewer = deployment.with_bytes(0.5 * full)
+        model = self.best_within(replace(self.limits, deployment=fewer))
+        one = self._option(f"{4 * full:g}-bit weights", model)
+        cost = self.rounding and self.rounding.more(8 * full, 4 * full)
+        if cost is None:
+            return one
+        assert one.above is not None
+        loss = replace(one.choice, loss=one.choice.loss.plus(cost))
+        # The score follows the loss of training, which this is not.
+        return replace(one, choice=loss, above=one.above.plus(cost), score=None)
 
     def _smaller(self) -> Model | None:
         """Half the size on what the compute pays for; None if no shape is near."""
@@ -137,8 +178,8 @@ class Adviser:
     def _limits(self, budget: str) -> Iterator[Limit]:
         """Every limit that was given, and what it costs."""
         limits, freed = self.limits, self._freed
-        doubled = self.best_within(replace(limits, flops=2.0 * limits.flops))
-        yield Limit("compute", budget, True, self._gain(doubled))
+        more = self._gain(self._best_of(2.0)) if self._compute_binds else None
+        yield Limit("compute", budget, self._compute_binds, more)
         allowed = {}
         if limits.unique is not None:
             allowed["text"] = (
@@ -218,7 +259,7 @@ class Adviser:
         return Lifetime(self.served, option, flops, 1.0 - flops / own)
 
     def _notes(self, best: Forecast) -> tuple[Note, ...]:
-        own = advice_notes(self.judge, self.advised, self.setting)
+        own = advice_notes(self.judge, self.advised, self.setting, self.rounding)
         optima = [note for one in best.optima for note in one.notes]
         return (*own, *self.forecast.notes, *optima)
 
@@ -244,7 +285,7 @@ def _epochs(option: Option) -> str:
     assert option.epochs is not None
     if option.epochs <= 1:
         return f"of which it takes {option.epochs:.0%}"
-    return f"{option.epochs:.3g} epochs"
+    return f"{three_digits(option.epochs)} epochs"
 
 
 def _allowed(name: str, only: Deployment) -> str:

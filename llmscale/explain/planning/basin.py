@@ -15,7 +15,9 @@ from llmscale.explain.planning.surface import LossSurface
 SMALLER = (0.5, 0.25)
 """Shares of N* that are asked to reach the loss of the best size."""
 _LEAST_SHARE = 1e-3
-"""Of N*: no smaller model is looked at."""
+"""Of N*: no smaller model is looked at, and none that is larger by as much."""
+_AT_THE_END = 1.001
+"""An edge next to where the search ends lies beyond it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Basin:
             "within": self.within,
             "smallest": self.smallest.to_json(),
             "largest": self.largest.to_json(),
+            "searched": [_LEAST_SHARE, 1.0 / _LEAST_SHARE],
         }
 
     def __str__(self) -> str:
@@ -96,4 +99,10 @@ def smaller_models(judge: Judge, flops: float, shares: Sequence[float]) -> tuple
 
 
 def _times(share: float) -> str:
+    if share <= _LEAST_SHARE * _AT_THE_END:
+        return f"less than {_LEAST_SHARE:g}x"
+    if share >= 1.0 / (_LEAST_SHARE * _AT_THE_END):
+        return f"more than {1.0 / _LEAST_SHARE:,.0f}x"
+    if share < 0.1:
+        return f"{share:.2g}x"
     return f"{share:.2f}x" if share < 10 else f"{share:.3g}x"

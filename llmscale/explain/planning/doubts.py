@@ -1,5 +1,7 @@
 """What makes a plan less certain than it seems, besides what the forecast says of itself."""
 
+import math
+
 from llmscale.errors import Note
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.judge import Judge
@@ -78,15 +80,22 @@ def _target_not_sure(budget: Budget) -> Note | None:
 
 def over_trained(judge: Judge, ratio: float, run: str) -> Note | None:
     """A `run` has more tokens a parameter than any of the table comes near."""
-    runs = judge.fit.runs
-    if runs is None:
-        return None
-    most = float((runs.frame["tokens"] / runs.frame["params"]).max())
+    most = _most_tokens_per_param(judge)
     if not ratio > OVER_TRAINED_BEYOND_RUNS.limit * most:
         return None
     return OVER_TRAINED_BEYOND_RUNS.note(
         f"{run} has {ratio:,.3g} tokens a parameter, and the runs have {most:,.3g} at the most"
     )
+
+
+def _most_tokens_per_param(judge: Judge) -> float:
+    """That of any run; of a fit without its runs at most what their ranges allow."""
+    runs, ranges = judge.fit.runs, judge.fit.reach.ranges
+    if runs is not None:
+        return float((runs.frame["tokens"] / runs.frame["params"]).max())
+    if not {"params", "tokens"} <= set(ranges):
+        return math.inf
+    return math.exp(ranges["tokens"][1] - ranges["params"][0])
 
 
 def _served(judge: Judge, serving: Serving | None) -> Note | None:

@@ -32,6 +32,23 @@ class Estimate:
         """The value and its interval; null for what is not finite."""
         return {"value": self.value, "interval": [self.low, self.high]}
 
+    def times(self, factor: float) -> "Estimate":
+        """So many times the value and the ends of its interval."""
+        return Estimate(factor * self.value, factor * self.low, factor * self.high)
+
+    def plus(self, other: "Estimate") -> "Estimate":
+        """The sum of two that err independently; the interval of one if only one has any."""
+        below, above = self.value - self.low, self.high - self.value
+        if other.has_interval:
+            below = math.hypot(below, other.value - other.low)
+            above = math.hypot(above, other.high - other.value)
+        value = self.value + other.value
+        return Estimate(value, value - below, value + above)
+
+    def minus(self, other: "Estimate") -> "Estimate":
+        """The difference of two that err independently."""
+        return self.plus(Estimate(-other.value, -other.high, -other.low))
+
     def written(self, write: Callable[[float], str]) -> str:
         """`8.35B [7.71B, 8.97B]`, with each number as `write` writes it."""
         if not self.has_interval:

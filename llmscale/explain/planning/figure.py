@@ -140,9 +140,9 @@ def _draw_sizes(ax: Axes, plan: "TrainingPlan") -> None:
     flat = plan.params.value * np.array([plan.basin.smallest.value, plan.basin.largest.value])
     ax.axvspan(*flat, color=_GREEN, alpha=0.1, lw=0)
     ax.annotate(
-        f"within {100 * plan.basin.within:.3g}%", (np.sqrt(flat.prod()), 1),
-        xycoords=("data", "axes fraction"), xytext=(0, -3), textcoords="offset points",
-        ha="center", va="top", color=_GREEN, fontsize=6.5,
+        f"within {100 * plan.basin.within:.3g}%", (np.sqrt(flat.prod()), 0),
+        xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
+        ha="center", va="bottom", color=_GREEN, fontsize=6.5,
     )  # fmt: skip
     if plan.params.has_interval:
         ends = np.clip([plan.params.low, plan.params.high], low, high)

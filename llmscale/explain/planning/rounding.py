@@ -29,6 +29,13 @@ class Rounding:
     """N of the largest of them."""
     rises: Mapping[float, Estimate]
 
+    def more(self, bits: float, fewer: float) -> Estimate | None:
+        """What `fewer` bits cost beyond these; None if either was not measured."""
+        if fewer not in self.rises or not (bits in self.rises or bits >= FULL_BITS):
+            return None
+        own = self.rises.get(bits, Estimate(0.0))
+        return self.rises[fewer].minus(own)
+
     def said(self, bits: float) -> str:
         """`8 bits cost 0.0002 [0.0001, 0.0003]`; empty if none were rounded to so many."""
         if bits not in self.rises:

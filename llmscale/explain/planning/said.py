@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmscale.explain import digits
 from llmscale.explain.planning.basin import Smaller
 from llmscale.explain.planning.cost import Cost, Hardware
+from llmscale.explain.planning.enough import Enough
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import Serving
@@ -34,20 +35,32 @@ def verdict(plan: "TrainingPlan") -> str:
 def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
     """A name and a sentence of each thing that there is something to say of."""
     yield "budget", _budget(plan)
-    if plan.hardware is not None and plan.cost is not None:
-        yield "cost", cost_said(plan.hardware, plan.cost, plan.budget.flops)
+    if plan.hardware is not None:
+        yield "cost", _cost(plan.hardware, plan)
     yield "shape", _shape(plan)
     if plan.shape is not None and plan.shape.layout is not None:
         yield "memory", _memory(plan.shape.layout)
     yield "flat", f"{plan.basin}, at equal compute"
     yield "smaller", "; ".join(map(_smaller, plan.smaller))
     if plan.serving is not None:
-        yield "serving", _serving(plan.serving, plan.params.value)
+        training = "" if plan.hardware is None else "; all hours, money and energy are of training"
+        yield "serving", f"{_serving(plan.serving, plan.params.value)}{training}"
     if plan.repetition is not None:
         yield "text", _repetition(plan.repetition)
     yield "law", plan.law_said
     if plan.forecast.coverage:
         yield "coverage", plan.forecast.coverage
+
+
+def _cost(hardware: Hardware, plan: "TrainingPlan") -> str:
+    """That of the nearest shape, which is what one would train and pay for."""
+    flops = plan.budget.flops
+    if plan.shape is None:
+        return f"{cost_said(hardware, hardware.cost(flops.value), flops)}; of C = 6ND"
+    own = plan.shape.choice.flops
+    paid = flops.times(own / flops.value)
+    whose = f"; of {plan.shape.shape.name}" if plan.budget.loss is not None else ""
+    return f"{cost_said(hardware, hardware.cost(own), paid)}{whose}"
 
 
 def cost_said(hardware: Hardware, cost: Cost, flops: Estimate) -> str:
@@ -125,7 +138,8 @@ def _serving(serving: Serving, params: float) -> str:
     return (
         f"with {format_count(serving.served)} tokens to serve, {share:.2f}x of the size, "
         f"{serving.params.written(format_count)} on {serving.tokens.written(format_count)} tokens, "
-        f"reaches that loss and saves {serving.saved.written(_percent)} of all FLOPs"
+        f"reaches that loss and saves {serving.saved.written(_percent)} of 6ND to train and 2N a "
+        f"token served, attention not counted"
         f"{_in_budget(serving)}"
     )
 
@@ -142,15 +156,25 @@ def _repetition(text: Repetition) -> str:
     if text.epochs <= 1:
         return f"the run takes {text.epochs:.0%} of {unique} unique tokens, and repeats none"
     costs = text.costs.written(digits.number)
-    enough = (
-        f"no compute gets below {text.least_loss.written(digits.number)}, and what lies beyond "
-        f"{text.enough_flops:.3g} FLOPs ({text.enough_epochs:.3g} epochs) is worth less than "
-        f"{100 * text.within:.3g}% of it"
-    )
     return (
-        f"{text.epochs:.3g} epochs over {unique} unique tokens; on new text the loss would be "
-        f"{costs} lower; {enough}"
+        f"{three_digits(text.epochs)} epochs over {unique} unique tokens; on new text the loss would be "
+        f"{costs} lower; {enough_said(text.enough, text.unique)}"
     )
+
+
+def enough_said(enough: Enough, unique: float | None) -> str:
+    """How much compute is worth spending, and how often that goes over limited text."""
+    epochs = "" if unique is None else f" ({three_digits(enough.tokens / unique)} epochs)"
+    return (
+        f"no compute gets below {enough.least_loss.written(digits.number)}, and what lies beyond "
+        f"{enough.flops:.3g} FLOPs{epochs} is worth less than {100 * enough.within:.3g}% of it"
+    )
+
+
+def three_digits(value: float) -> str:
+    """`20.9`, `41,100`: three significant digits, of thousands without a power of ten."""
+    shown = f"{value:.3g}"
+    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
 
 
 def _flops(value: float) -> str:

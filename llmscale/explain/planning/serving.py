@@ -53,7 +53,8 @@ def serving_of(judge: Judge, flops: float, served: float) -> Serving:
 
 
 def lifetime_flops(N: Any, D: Any, served: float) -> Any:
-    """6 N D to train and 2 N for each token served (Kaplan et al. 2020, section 2.1)."""
+    """6 N D to train and 2 N for each token served (Kaplan et al. 2020, section 2.1); those of
+    attention, which depend on the shape, are in what `advise` says."""
     return N * (6.0 * D + 2.0 * served)
 
 

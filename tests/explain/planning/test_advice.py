@@ -144,6 +144,18 @@ def test_what_rounding_cost_is_told_of_the_bits_that_are_served(repository: Path
             (rise.mean() - half, rise.mean() + half), rel=0.01
         )
     assert "4 bits cost 0.0099" in dict(advice.said())["rounding"]
+    assert "rounding-not-counted" not in codes(advice)
+    blind = advised(serve_memory="2GB", bytes_per_weight=1)
+    row, plain = (
+        next(one for one in each.alternatives if one.name == "4-bit weights")
+        for each in (advice, blind)
+    )
+    more = (runs[4] - runs[8]).mean()
+    assert row.above.value - plain.above.value == pytest.approx(more)
+    assert row.choice.loss.value - plain.choice.loss.value == pytest.approx(more)
+    assert row.choice.loss.high - row.choice.loss.low > plain.choice.loss.high - (
+        plain.choice.loss.low
+    )
     with pytest.raises(llmscale.InputError, match="it has no column bits"):
         advised(serve_memory="2GB", rounded=repository / "results" / "flagship")
 
@@ -159,6 +171,38 @@ def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
     assert not next(one for one in calm.limits if one.name == "text").binds
     assert "text-repeated" in codes(advice)
     assert "text-repeated" not in codes(calm)
+
+
+def test_compute_does_not_bind_if_the_text_is_used_up() -> None:
+    advice, law = advised(unique_tokens="100M"), fitted().law
+    plan: Any = llmscale.plan(fitted(), flops=1e21, unique_tokens="100M", **SETTING)
+    assert [one.name for one in advice.binding] == ["text"]
+    assert dict(advice.said())["compute"] == "1e+21 FLOPs; does not bind"
+    enough = dict(advice.said())["enough"]
+    assert dict(plan.said())["text"].endswith(enough)
+    row = next(one for one in advice.alternatives if one.name == "enough compute")
+    assert row.model.flops == pytest.approx(plan.repetition.enough.flops)
+    assert row.above.value < 0.011 * advice.advised.choice.loss.value
+    # A size that may not grow ends it, too: L(N, D) falls to E + A / N^alpha.
+    held = advised(serve_memory="10MB")
+    assert [one.name for one in held.binding] == ["memory"]
+    floor = law.loss(held.advised.model.params, 1e30)
+    assert held.enough.least_loss.value == pytest.approx(floor)
+    at_enough = law.loss(held.advised.model.params, held.enough.tokens)
+    assert at_enough == pytest.approx(1.005 * floor)
+
+
+def test_runs_on_repeated_text_are_as_far_beyond_the_table_as_they_are_themselves() -> None:
+    advice = advised(unique_tokens="100M", flops=1e23)
+    model = advice.advised.model
+    # The largest run has 3e9 parameters and 3e11 tokens.
+    beyond = max(model.tokens / 3e11, model.params * model.tokens / 9e20)
+    assert np.exp(advice.forecast.horizon) == pytest.approx(beyond)
+    assert "inside the runs" not in advice.verdict
+    plan: Any = llmscale.plan(fitted(), flops=1e23, unique_tokens="100M", **SETTING)
+    assert "extrapolates-far" in codes(plan) & codes(advice)
+    near = llmscale.plan(fitted(), flops=1e20, unique_tokens="100M", **SETTING).loss
+    assert plan.loss.high - plan.loss.low > 2 * (near.high - near.low)
 
 
 def test_the_score_of_a_task_is_forecast_for_every_model() -> None:

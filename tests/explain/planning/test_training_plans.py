@@ -191,9 +191,9 @@ def test_limited_text_is_planned_as_the_law_of_repeated_data_has_it() -> None:
     cost = plan.loss.value - llmscale.optimal(fit, 9.3e21).loss
     assert plan.repetition.costs.value == pytest.approx(cost, rel=1e-6)
     endless = llmscale.plan(fit, flops=1e30, unique_tokens="25B")
-    assert endless.loss.value == pytest.approx(plan.repetition.least_loss.value, rel=1e-3)
-    enough = llmscale.plan(fit, flops=plan.repetition.enough_flops, unique_tokens="25B")
-    assert enough.loss.value == pytest.approx(1.005 * plan.repetition.least_loss.value)
+    assert endless.loss.value == pytest.approx(plan.repetition.enough.least_loss.value, rel=1e-3)
+    enough = llmscale.plan(fit, flops=plan.repetition.enough.flops, unique_tokens="25B")
+    assert enough.loss.value == pytest.approx(1.005 * plan.repetition.enough.least_loss.value)
     with pytest.raises(InputError, match="the least that 25B unique tokens give"):
         llmscale.plan(fit, loss=1.9, unique_tokens="25B")
 
