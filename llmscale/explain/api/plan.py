@@ -35,6 +35,7 @@ from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.make import Wanted, make_plan
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import IN_TWO, OF_TEXT, UNIQUE
+from llmscale.explain.planning.target import target_of
 from llmscale.explain.planning.training_plan import TrainingPlan
 from llmscale.explain.table import RunTable
 from llmscale.settings import shows_keywords
@@ -124,11 +125,12 @@ def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPl
 def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:
     """The least compute that reaches a loss, by the law that is taken at that compute."""
     fit, chosen = _fit_at(asked, _usual_flops(asked))
-    found = flops_for_loss(judge_of(asked, fit, unique), loss)
+    target = target_of(fit, loss)
+    found = flops_for_loss(judge_of(asked, fit, unique), target)
     again, chosen = _fit_at(asked, found.value)
     if again.law.name != fit.law.name:
-        found = flops_for_loss(judge_of(asked, again, unique), loss)
-    return Budget(found, f"a {again.metric} of {loss:g}", loss), again, chosen
+        found = flops_for_loss(judge_of(asked, again, unique), target)
+    return Budget(found, target.said, target.loss), again, chosen
 
 
 def _usual_flops(asked: Asked) -> float:

@@ -140,7 +140,7 @@ class PlanSpec(BudgetSpec):
 
     loss: float | None = setting(
         None,
-        help="A loss, for the least compute that reaches it.",
+        help="A loss, for the least compute that reaches it, in what the table gives losses in.",
         group=PLAN,
         within=Range(-1e6, 1e6),
     )

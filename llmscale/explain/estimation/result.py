@@ -48,6 +48,8 @@ class Origin:
     rows: int
     excluded: tuple[Excluded, ...]
     metric: str = "loss"
+    loss_unit: str | None = ""
+    """None of a fit that was kept before this was."""
 
     @property
     def named(self) -> str:
@@ -69,6 +71,7 @@ def origin_of(table: RunTable) -> Origin:
         rows=len(table.frame),
         excluded=table.excluded,
         metric=table.metric,
+        loss_unit=table.loss_unit,
     )
 
 

@@ -63,9 +63,9 @@ def _target_above_runs(judge: Judge, budget: Budget) -> Note | None:
     highest = float(runs.frame["loss"].max())
     if budget.loss <= highest:
         return None
+    asked = "" if judge.fit.origin.loss_unit else ": is it in nats per token?"
     return TARGET_ABOVE_RUNS.note(
-        f"{budget.said} is above that of every run of the table, {highest:.4g} at the most: is it "
-        "in nats per token?"
+        f"{budget.said} is above that of every run of the table, {highest:.4g} at the most{asked}"
     )
 
 

@@ -118,7 +118,8 @@ class TrainingPlan:
         return draw(self, width)
 
     def to_json(self) -> dict[str, Any]:
-        """What `plan --json` prints."""
+        """What `plan --json` prints. An `interval` is null if there is none, and an end of it "any"
+        if nothing bounds it; a value that does not exist is null."""
         payload = {
             "budget": self.budget.to_json(),
             "flops": self.flops,
