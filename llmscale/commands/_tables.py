@@ -67,6 +67,8 @@ class FittedTable(SafeTable):
         """The tables below each other that have room, and the headings that are left out."""
         columns = self._columns_of_cells()
         kept = list(range(len(columns)))
+        if self._together == 1 and _width(columns, _GAP) > room:
+            kept = [place for place in kept if not place or any(map(_says, columns[place][1:]))]
         left_out: list[str] = []
         while True:
             chosen = [columns[place] for place in kept]
@@ -78,11 +80,9 @@ class FittedTable(SafeTable):
             if len(kept) <= 2:
                 names = [_shorter(cells, max(_AT_LAST, room // 2 - 1)) for cells in chosen]
                 return [self._table(names, 1, kept)], left_out
-            empty = [place for place in kept if place and not any(map(_says, columns[place][1:]))]
-            place = [*empty, self._least_important(kept)][0]
+            place = self._least_important(kept)
             kept.remove(place)
-            if not empty:
-                left_out.append(" ".join(columns[place][0].plain.split()))
+            left_out.append(" ".join(columns[place][0].plain.split()))
 
     def _ways(
         self, columns: list[list[Any]], places: Sequence[int]

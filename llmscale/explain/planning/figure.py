@@ -87,8 +87,10 @@ def _draw_cost(ax: Axes, plan: "TrainingPlan", runs: Array) -> None:
     (line,) = ax.plot(flops[inside], told.loss[inside], color=_BLUE)
     ax.plot(flops[~inside], told.loss[~inside], color=_BLUE, ls=SHORT_DASHES)
     (dots,) = ax.plot(runs[:, 0], runs[:, 1], color=MUTED, alpha=0.55, **_DOTS)
-    level = f"{100 * plan.level:g}% interval of a run"
-    said: dict[str, Any] = {f"best of a budget, {level}": (band, line)}
+    said: dict[str, Any] = {"best of a budget": line}
+    if plan.loss.has_interval:
+        level = f"{100 * plan.level:g}% interval of a run"
+        said = {f"best of a budget, {level}": (band, line)}
     said |= {"runs of the table": dots} if len(runs) else {}
     ax.legend(said.values(), said.keys(), loc="upper right")
     _draw_choices(ax, plan, "flops")
