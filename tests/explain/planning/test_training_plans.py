@@ -312,10 +312,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"flops": 1e22, "within": 0.5}, "within is 0.5"),
     ({"flops": 1e22, "within": "x%"}, "'x%' is no share"),
     ({"flops": [1e21, 1e22]}, "flops in the call is .1e.21, 1e.22."),
-    ({"flops": 5}, "a budget of 5 FLOPs"),
-    ({"flops": 1e6}, "1e.06 FLOPs train nothing: .* parameters on"),
+    ({"flops": 5}, "5 FLOPs train nothing: the smallest language models take 1e.09"),
+    ({"flops": 1e-5}, "1e-05 FLOPs train nothing"),
+    ({"flops": 1e37}, "1e.37, which is out of range"),
     ({"flops": 1e22, "inference_tokens": 0}, "inference_tokens is 0"),
     ({"flops": 1e22, "unique_tokens": -1}, "unique_tokens is -1"),
+    ({"flops": 1e22, "unique_tokens": 5}, "5 unique tokens are too few: .* go over them"),
     ({"flops": 1e22, "output": "plan.txt"}, "its ending is 'txt'"),
 ]
 
