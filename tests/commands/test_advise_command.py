@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import llmscale
-from llmscale.commands import app
+from llmscale.commands import app, output
 from llmscale.explain.fit.published import published_fit
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "advising.md"
@@ -42,6 +42,27 @@ def test_the_page_shows_what_the_command_prints() -> None:
     rows = [line for line in printed.splitlines() if re.search(r"x\d+x.* GB ", line)]
     assert len(rows) > 5
     assert all(len(line) <= 80 for line in rows)
+    # The documented rule gives the speed that is printed.
+    read, weights, cache, bandwidth = re.findall(
+        r"reads ([\d.]+) GB of weights at ([\d.]+) and the cache at ([\d.]+) of (\d+) GB/s",
+        " ".join(printed.split()),
+    )[0]
+    kept, speed = (
+        re.findall(pattern, printed)[0]
+        for pattern in (r"cache ([\d.]+) GB", r"([\d.]+) tokens a second a stream, \d+ in all")
+    )
+    seconds = (float(read) / float(weights) + float(kept) / float(cache)) / float(bandwidth)
+    assert 1 / seconds == pytest.approx(float(speed), rel=0.004)
+    assert "coverage" not in printed
+
+
+def test_the_shape_is_shown_in_80_columns(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(output, "results")  # made at its first use, as wide as it is then
+    limits = ("--serve-on", "l4", "--tokens-per-second", 20, "--law", "chinchilla")
+    printed = run(table, *ASKED, *limits, "--bootstrap", 50).stdout
+    heading = next(line for line in printed.splitlines() if line.startswith("model "))
+    assert {"shape", "N", "D", "loss", "interval", "above"} <= set(heading.split())
+    assert len(heading) <= 80
 
 
 def test_json_is_what_the_library_returns() -> None:

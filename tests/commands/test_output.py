@@ -324,13 +324,14 @@ def test_a_silence_is_broken_by_what_goes_on(
 
 
 def test_the_least_important_columns_are_left_out_first() -> None:
-    table = output.make_table("", "size", "MFU", "loss", least=("MFU",))
-    table.add_row("a-name-of-thirty-letters-at-the-end", "0.123456", "3.14159")
+    table = output.make_table("", "size", "80% interval", "MFU", "loss", least=("MFU",))
+    table.add_row("a-name-of-thirty-letters-at-the-end", "-", "0.123456", "3.14159")
     console = Console(file=io.StringIO(), width=30)
     console.print(table)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "3.14159" in shown
-    assert "no room for: MFU" in " ".join(shown.split())
+    assert "no room for: MFU (see" in " ".join(shown.split())
+    assert "interval" not in shown, "a column that holds nothing goes without a word"
     assert re.search(r"a-name-of-\S*…\S*end", shown), "a name is cut in its middle"
 
 

@@ -163,7 +163,7 @@ def _name_valley(ax: Axes, plan: "TrainingPlan", times: float, params: Array, to
     if not len(shown):
         return
     leaves_above = shown[-1] < len(params) - 1
-    offset, side = ((-8, -1), "top") if leaves_above else ((-3, 4), "bottom")
+    offset, side = ((-16, -1), "top") if leaves_above else ((-3, 4), "bottom")
     ax.annotate(
         "C" if times == 1 else f"{times:g} C", (params[shown[-1]], loss[shown[-1]]),
         xytext=offset, textcoords="offset points", ha="right", va=side, color=MUTED, fontsize=6.5,

@@ -266,3 +266,13 @@ def test_advice_warns_of_what_does_not_hold(
 ) -> None:
     assert code in codes(advised(**raised))
     assert code not in codes(advised(**calm))
+
+
+def test_a_fit_without_its_runs_warns_by_their_ranges() -> None:
+    # Of Hoffmann et al. 2022: no run has more than 318B tokens, or fewer than 57M parameters.
+    most = 1.5 * 318e9 / 57e6
+    for memory, flops in (("100MB", 1e22), ("100MB", 1e19)):
+        advice = llmscale.advise(published=True, flops=flops, serve_memory=memory)
+        beyond = advice.advised.choice.tokens_per_param > most
+        assert ("over-trained-beyond-runs" in codes(advice)) == beyond
+        assert beyond == (flops == 1e22)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import llmscale
-from llmscale.commands import app
+from llmscale.commands import app, output
 from llmscale.errors import InputError
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.laws.data_constrained import DataConstrained
@@ -95,6 +95,15 @@ def test_a_loss_is_planned_by_the_inverse_of_the_forecast(noisy: llmscale.Fit) -
     assert back.budget.flops.low < back.flops < back.budget.flops.high
     assert back.shape is not None
     assert back.shape.choice.loss.value == pytest.approx(forward.loss.value, rel=1e-9)
+    paid = llmscale.plan(noisy, loss=forward.loss.value, gpu="h100", gpus=1, price_per_hour=2)
+    assert paid.shape is not None
+    assert paid.shape.choice.cost is not None
+    hours = paid.shape.choice.cost.gpu_hours
+    said = dict(paid.said())
+    assert said["cost"].startswith(f"{hours:,.0f} [")
+    assert f"{2 * hours:,.0f} at 2 a GPU hour" in said["cost"]
+    assert said["cost"].endswith(f"; of {paid.shape.shape.name}")
+    assert " GiB on one GPU" in said["memory"]
 
 
 def test_no_compute_reaches_a_loss_below_the_floor(noisy: llmscale.Fit) -> None:
@@ -120,6 +129,10 @@ def test_the_basin_and_smaller_models_lie_where_they_are_said_to(exact: llmscale
         assert one.compute.value == pytest.approx(one.share * one.tokens / D)
     half, quarter = (one.compute.value for one in plan.smaller)
     assert 1 < half < quarter
+    # With 1B tokens of text a larger model costs nothing: it may be of any size.
+    flat = dict(llmscale.plan(exact, flops=1e26, unique_tokens="1B").said())["flat"]
+    assert " to more than 1,000x of the size" in flat
+    assert "coverage" not in dict(plan.said())
     # A tenth of the size has A/N^alpha above all that the loss has above the floor.
     at = {one.name: one for one in plan.alternatives}
     assert at["twice the compute"].flops == pytest.approx(2e22)
@@ -342,19 +355,30 @@ def test_a_plan_takes_a_law_in_size_and_tokens() -> None:
         llmscale.plan(one, flops=1e20)
 
 
-def test_the_command_says_what_the_call_gives_and_draws_it(tmp_path: Path) -> None:
+def test_the_command_says_what_the_call_gives_and_draws_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(output, "results")  # made at its first use, as wide as it is then
     kept, figure = tmp_path / "fit.json", tmp_path / "plan.png"
     llmscale.fit(runs(noise=0.003), "chinchilla", bootstrap=50, keep=kept)
     asked = ["plan", str(kept), "--gpu-hours", "1k", "--gpu", "h200"]
     asked += ["--inference-tokens", "1T", "--level", "0.8"]
+    asked += ["--gpus", "8", "--price-per-hour", "2"]
     shown = CliRunner().invoke(app, [*asked, "--out", str(figure)], env={"COLUMNS": "80"})
     assert shown.exit_code == 0, shown.output
     assert figure.read_bytes()[:4] == b"\x89PNG"
     lines = shown.stdout.splitlines()
     assert all(len(line) <= 80 for line in lines if line.startswith(("run", "best", "nearest")))
+    heading = next(line for line in lines if line.startswith("run"))
+    assert "interval" in heading.split()
+    assert "energy" not in heading
     for word in ("GPU hours of H200 SXM", "half the size", "1T tokens to serve", "80%", "figure:"):
         assert word in shown.stdout, word
+    assert "\ntwice the compute " in shown.stdout
+    assert "all hours, money and energy are of training" in shown.stdout
     payload = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
-    called = llmscale.plan(kept, gpu_hours=1000, gpu="h200", level=0.8, inference_tokens="1T")
+    called = llmscale.plan(
+        kept, gpu_hours=1000, gpu="h200", level=0.8, inference_tokens="1T", gpus=8, price_per_hour=2
+    )
     assert payload == called.to_json()
     assert called._repr_html_().count("<tr") == 1 + len(called.choices)
