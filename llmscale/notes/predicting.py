@@ -172,6 +172,14 @@ KEPT_OPTIONS = Kind(
     remedy="Nothing, or fit again with the usual ones: --refit.",
 )
 
+KEPT_TABLE_CHANGED = Kind(
+    "kept-table-changed",
+    DOUBT,
+    when="a fit is given by its file, and the table that it names gives other runs by now",
+    means="The law is that of the table as it was.",
+    remedy="Name the table instead of the fit: it is fitted again.",
+)
+
 # The end of a run that is under way.
 
 CURVE_NOT_TESTED = Kind(

@@ -49,7 +49,8 @@ class Origin:
     excluded: tuple[Excluded, ...]
     metric: str = "loss"
     loss_unit: str | None = ""
-    """None of a fit that was kept before this was."""
+    asked: tuple[str, ...] | None = ()
+    """The options by which the table was read; both are None of a fit that was kept without."""
 
     @property
     def named(self) -> str:
@@ -72,6 +73,7 @@ def origin_of(table: RunTable) -> Origin:
         excluded=table.excluded,
         metric=table.metric,
         loss_unit=table.loss_unit,
+        asked=table.asked,
     )
 
 
