@@ -172,6 +172,15 @@ KEPT_OPTIONS = Kind(
     remedy="Nothing, or fit again with the usual ones: --refit.",
 )
 
+LONG_CONTEXT = Kind(
+    "long-context",
+    DOUBT,
+    when="a token of the planned shape takes more than {limit:g} times 6N FLOPs",
+    means="Laws are fitted to runs whose compute is about 6ND: here most of it is attention over "
+    "the sequence, and the best size of such a budget is another.",
+    remedy="Check --context, or train on shorter sequences first and lengthen them at the end.",
+    limit=3,
+)
 KEPT_TABLE_CHANGED = Kind(
     "kept-table-changed",
     DOUBT,
