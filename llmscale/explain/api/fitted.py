@@ -103,7 +103,9 @@ def _changed_since(fit: Fit, own: type[Law] | None) -> list[Note]:
         same = False
     if same:
         return []
-    message = f"{table} no longer gives the runs that {fit.kept} was fitted to: name it to fit again"
+    message = (
+        f"{table} no longer gives the runs that {fit.kept} was fitted to: name it to fit again"
+    )
     return [KEPT_TABLE_CHANGED.note(message)]
 
 

@@ -42,7 +42,8 @@ def beyond_the_runs(forecast: "Forecast") -> str:
 
 def no_interval(fit: "Fit", loss: Estimate) -> str:
     """That a fit of runs has no intervals; of a published law a note says so."""
-    if loss.has_interval or fit.runs is None and not fit.kept:
+    is_published = fit.runs is None and fit.kept is None
+    if loss.has_interval or is_published:
         return ""
     return "none: the fit was made without refits (--bootstrap 0)"
 

@@ -64,7 +64,7 @@ def test_a_best_size_that_may_be_anything_is_no_answer_of_any_call(tmp_path: Pat
         lambda: llmscale.next_runs(table, budget=1e19, target=1e21),
     ]
     for call in calls:
-        with pytest.raises(InputError, match="tell no best size: by .* is anywhere from"):
+        with pytest.raises(InputError, match=r"tell no best size: by .* is anywhere from"):
             call()
 
 

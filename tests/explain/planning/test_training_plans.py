@@ -81,6 +81,8 @@ def test_a_plan_optimal_and_predict_agree_to_the_last_digit(noisy: llmscale.Fit)
     several = llmscale.optimal(noisy, ["1e21", "1e22"])
     assert several.params[1] == best.params
     in_compute = {"C": [1e18, 1e19, 1e20, 1e21], "loss": [3, 2.7, 2.5, 2.4]}
+    with pytest.raises(InputError, match="which is no number"):
+        llmscale.optimal(noisy, b"1e22")
     with pytest.raises(InputError, match="power is no law in N and D"):
         llmscale.optimal(in_compute, 1e22, law="power", variable="flops")
 
@@ -293,7 +295,9 @@ def test_costs_are_those_of_a_published_run(exact: llmscale.Fit) -> None:
     assert back.flops == pytest.approx(3.8e25)
     for asked, part in (("2.5", 2.5), ("0.5", 0.5), ("0.0025k", 2.5)):
         few = llmscale.plan(exact, gpu_hours=asked, gpu="h100")
-        assert few.flops == pytest.approx(part * llmscale.plan(exact, gpu_hours=1, gpu="h100").flops)
+        assert few.flops == pytest.approx(
+            part * llmscale.plan(exact, gpu_hours=1, gpu="h100").flops
+        )
     hours = llmscale.plan(exact, gpus=8, hours=10.0, gpu="tpu-v5p")
     assert hours.cost is not None
     assert hours.cost.gpu_hours == pytest.approx(80)

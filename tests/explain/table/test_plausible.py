@@ -358,7 +358,7 @@ def test_accuracies_below_zero_are_doubted_and_refused_if_most_are() -> None:
 
     assert "accuracy-below-zero" not in read(float(LOSS.max()))
     assert "accuracy-below-zero" in read(float(LOSS.max()) - 1e-9)
-    with pytest.raises(InputError, match="is below zero in .* runs, and is taken for an accuracy"):
+    with pytest.raises(InputError, match=r"is below zero in .* runs, and is taken for an accuracy"):
         read(float(np.median(LOSS)) - 0.1)
 
 
