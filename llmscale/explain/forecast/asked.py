@@ -23,7 +23,7 @@ def forecast_at(
     *,
     level: float | None = None,
     check: Tested | None = None,
-    run: Mapping[str, ArrayLike] | None = None,
+    run: Any = None,
     **inputs: Any,
 ) -> Forecast:
     """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, ...), with an interval

@@ -45,8 +45,9 @@ class Forecast:
 
     `plain_low` and `plain_high` are what bootstrap and noise give alone. `horizon` is ln of how
     many times beyond the runs the point lies, 0 inside. `coverage` says what such intervals held
-    when tested, empty if there are none, and `tested` how they were. Ends are NaN if a fit has no intervals. `at` is what
-    was asked for, by column. All have one shape; `optima` are there if a budget was asked for."""
+    when tested, and `tested` how they were. Ends are NaN, and `coverage` is empty, if a fit has no
+    intervals. `at` is what was asked for, by column. All have one shape; `optima` are there if a
+    budget was asked for."""
 
     loss: Any
     low: Any
@@ -243,7 +244,7 @@ def forecast(
     *,
     level: float | None = None,
     check: Tested | None = None,
-    run: Mapping[str, ArrayLike] | None = None,
+    run: Any = None,
     **inputs: ArrayLike,
 ) -> Forecast:
     """The loss of new runs at N=, D=, ... (or by column), with an interval that is meant to hold
@@ -251,7 +252,8 @@ def forecast(
 
     `check` is what forecasts of this law have held on this table; without one the coverage quoted
     is that of the public tables. `run` are the counts of the run itself, by column, if the law is
-    asked for what they are worth: it is as far beyond the runs as the further of both. Raises InputError for inputs that are not the law's."""
+    asked for what they are worth: it is as far beyond the runs as the further of both. Raises
+    InputError for inputs that are not the law's."""
     level = fit.level if level is None else level
     loss: Any = fit.loss(**inputs)
     plain_low: Any

@@ -139,7 +139,7 @@ class Advice:
 
     @property
     def is_near_enough(self) -> bool:
-        """Whether text is repeated, or compute does not bind: then it matters how much is enough."""
+        """Whether text is repeated or compute does not bind, so that it matters what is enough."""
         return (self.advised.epochs or 0.0) > 1.0 or not self.limits[0].binds
 
     @property

@@ -65,8 +65,8 @@ def _repeated(judge: Judge, advised: "Option") -> Note | None:
     assert judge.unique is not None
     return TEXT_REPEATED.note(
         f"the text is shorter than the run: {format_count(judge.unique)} unique tokens are gone "
-        f"over {three_digits(epochs)} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth new text, "
-        f"and past about {R_D_STAR:.0f} more of them hardly help",
+        f"over {three_digits(epochs)} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth "
+        f"new text, and past about {R_D_STAR:.0f} more of them hardly help",
         weight,
     )
 

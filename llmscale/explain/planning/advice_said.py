@@ -48,7 +48,10 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     if deployment is not None:
         yield "serving", _serving(advice.advised, deployment)
         if advice.rounding is not None:
-            yield "rounding", _rounding(advice.rounding, deployment.load.bytes_per_weight)
+            yield (
+                "rounding",
+                _rounding(advice, advice.rounding, 8.0 * deployment.load.bytes_per_weight),
+            )
     hardware, choice = advice.judge.hardware, advice.advised.choice
     if hardware is not None and choice.cost is not None:
         yield "cost", cost_said(hardware, choice.cost, Estimate(choice.flops))
@@ -160,15 +163,15 @@ def _speed(served: Served, server: Server, load: Load) -> Iterator[str]:
         yield f"its arithmetic, at {server.peak_flops:.4g} FLOP/s, takes longer than that"
 
 
-def _rounding(rounding: Rounding, bytes_per_weight: float) -> str:
+def _rounding(advice: "Advice", rounding: Rounding, bits: float) -> str:
     """What the bits of the advised model cost, and half as many."""
-    told = [rounding.said(8.0 * bytes_per_weight * times) for times in (1.0, 0.5)]
+    told = [rounding.said(bits * times) for times in (1.0, 0.5)]
     costs = " and ".join(filter(None, told)) or "the bits that are asked for were not measured"
-    told = f"{costs}, {rounding}"
-    bits = f"{4.0 * bytes_per_weight:g}-bit weights"
-    if rounding.more(8.0 * bytes_per_weight, 4.0 * bytes_per_weight) is None:
-        return f"{told}; not in these losses"
-    return f"{told}; in the row of {bits} as far as they cost more, and in no other loss"
+    row = f"{0.5 * bits:g}-bit weights"
+    is_counted = row in {one.name for one in advice.alternatives}
+    if not is_counted or rounding.more(bits, 0.5 * bits) is None:
+        return f"{costs}, {rounding}; not in these losses"
+    return f"{costs}, {rounding}; in the row of {row} as far as they cost more, in no other loss"
 
 
 def _lifetime(advice: "Advice") -> str:

@@ -161,7 +161,7 @@ class Adviser:
         fewer = deployment.with_bytes(0.5 * full)
         model = self.best_within(replace(self.limits, deployment=fewer))
         one = self._option(f"{4 * full:g}-bit weights", model)
-        cost = self.rounding and self.rounding.more(8 * full, 4 * full)
+        cost = None if self.rounding is None else self.rounding.more(8 * full, 4 * full)
         if cost is None:
             return one
         assert one.above is not None

@@ -73,9 +73,10 @@ def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
         text, more = "", ""
         if limits.unique is not None:
             text, more = f" on {format_count(limits.unique)} unique tokens", ", more text"
+        fewer = ", or fewer --heads-per-kv" if setting.heads_per_kv > 1 else ""
         raise InputError(
             f"no built-in shape is near the best size{text}, {format_count(params)} ({setting})",
-            f"ask for another budget{more}, or another --vocab-size",
+            f"ask for another budget{more}, or another --vocab-size{fewer}",
         )
     return Model(shape, count, flops / shape.flops_per_token, limits)
 

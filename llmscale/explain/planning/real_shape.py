@@ -18,7 +18,7 @@ from llmscale.runs.shape import ARCHITECTURES, Shape, ladder
 USUAL_VOCABULARY, USUAL_CONTEXT = 32_000, 2048
 """Of language models of the usual sizes; those of a sweep of one's own are read in its table."""
 _FAR = math.log(1.3)
-"""Steps of the ladder are closer than this; a size further from every member is off its ends."""
+"""A size that is further from both ends of the ladder is off it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def setting_of(fit: Fit, arch: str | None, vocab_size: int | None, context: int 
 
 
 def shape_near(count: str, params: float, setting: Setting) -> Shape | None:
-    """The built-in shape whose `count` is nearest; None if none is near."""
+    """The built-in shape whose `count` is nearest; None of sizes off the ends of their ladder."""
     shapes = setting.shapes
 
     def counted(shape: Shape) -> int:
@@ -103,7 +103,8 @@ def shape_near(count: str, params: float, setting: Setting) -> Shape | None:
 
     above = bisect_left(shapes, params, key=counted)
     shape = min(shapes[max(above - 1, 0) : above + 1], key=distance)
-    return None if distance(shape) > _FAR else shape
+    is_between = counted(shapes[0]) <= params <= counted(shapes[-1])
+    return shape if is_between or distance(shape) <= _FAR else None
 
 
 def real_shape(

@@ -175,8 +175,8 @@ def _repetition(text: Repetition) -> str:
         return f"the run takes {text.epochs:.0%} of {unique} unique tokens, and repeats none"
     costs = text.costs.written(digits.number)
     return (
-        f"{three_digits(text.epochs)} epochs over {unique} unique tokens; on new text the loss would be "
-        f"{costs} lower; {enough_said(text.enough, text.unique)}"
+        f"{three_digits(text.epochs)} epochs over {unique} unique tokens; on new text the loss "
+        f"would be {costs} lower; {enough_said(text.enough, text.unique)}"
     )
 
 

@@ -63,9 +63,7 @@ def _parse_epoch(text: str) -> float:
 
 def parse_flops(text: str) -> tuple[float, ...]:
     """The compute budgets in `text`, each once: `1e15,3e15`. Raises InputError."""
-    return parse_list(
-        text, lambda item: parse_amount(item, "compute budget"), "compute budgets"
-    )
+    return parse_list(text, lambda item: parse_amount(item, "compute budget"), "compute budgets")
 
 
 def parse_track(text: str) -> tuple[str, ...]:

@@ -150,6 +150,7 @@ def test_what_rounding_cost_is_told_of_the_bits_that_are_served(repository: Path
         next(one for one in each.alternatives if one.name == "4-bit weights")
         for each in (advice, blind)
     )
+    assert "in the row of 4-bit weights" in dict(advice.said())["rounding"]
     more = (runs[4] - runs[8]).mean()
     assert row.above.value - plain.above.value == pytest.approx(more)
     assert row.choice.loss.value - plain.choice.loss.value == pytest.approx(more)
