@@ -121,49 +121,6 @@ def test_no_compute_reaches_a_loss_below_the_floor(noisy: llmscale.Fit) -> None:
         llmscale.plan(noisy, loss=1e5)
 
 
-def test_a_loss_is_asked_for_in_what_its_table_gives(tmp_path: Path) -> None:
-    table = runs()
-    bare: Any = {"bootstrap": 0, "law": "chinchilla"}
-    in_nats: Any = llmscale.plan(table, loss=2.5, **bare)
-    for unit, given, asked, said in (
-        ("perplexity", np.exp(table["loss"]), math.exp(2.5), "perplexity 12.1825 = 2.5 nats"),
-        ("bits", table["loss"] / math.log(2), 2.5 / math.log(2), "bits 3.60674 = 2.5 nats"),
-    ):
-        other = table.assign(loss=given)
-        found: Any = llmscale.plan(other, loss=asked, units={"loss": unit}, **bare)
-        assert found.flops == pytest.approx(in_nats.flops, rel=1e-6)
-        assert found.budget.said == said
-        assert f"(in {unit}, converted to nats)" in str(found)
-    scores = table.assign(acc=1 - table["loss"] / 10).drop(columns="loss")
-    kept = tmp_path / "fit.json"
-    taken: Any = {"columns": {"loss": "acc"}, "units": {"loss": "accuracy"}}
-    llmscale.fit(scores, "chinchilla", bootstrap=0, keep=kept, **taken)
-    share: Any = llmscale.plan(kept, loss=0.75)
-    assert share.flops == pytest.approx(in_nats.flops, rel=1e-4)
-    assert share.budget.said == "accuracy 0.75 = 0.25 in 1 - acc"
-    assert share.to_json()["budget"]["flops"]["interval"] is None
-    assert "intervals: none" in str(share)
-    with pytest.raises(InputError, match="75 is no accuracy"):
-        llmscale.plan(kept, loss=75)
-
-
-def test_a_fit_given_by_its_file_says_that_its_table_has_changed(tmp_path: Path) -> None:
-    table, kept = tmp_path / "runs.csv", tmp_path / "fit.json"
-    runs().to_csv(table, index=False)
-    where = "params > 4e7"
-    llmscale.fit(table, "chinchilla", bootstrap=0, keep=kept, where=where)
-    calls: list[Any] = [llmscale.plan, llmscale.advise, llmscale.predict]
-
-    def told() -> list[bool]:
-        return ["kept-table-changed" in codes(call(kept, flops=1e21)) for call in calls]
-
-    assert told() == [False] * 3
-    runs().iloc[:-1].to_csv(table, index=False)
-    assert told() == [True] * 3
-    table.unlink()
-    assert told() == [False] * 3
-
-
 def test_the_basin_and_smaller_models_lie_where_they_are_said_to(exact: llmscale.Fit) -> None:
     plan = llmscale.plan(exact, flops=1e22, within="1%")
     N, D, loss = plan.params.value, plan.tokens.value, plan.loss.value
