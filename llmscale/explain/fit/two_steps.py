@@ -181,7 +181,9 @@ class TwoSteps:
             score_BX = _stretched(score_BX, told, self.second.law.loss(loss_BX))
             ends = percentiles(score_BX, loss.level)
             low, high = (np.clip(end, 0.0, 1.0).reshape(shape)[()] for end in ends)
-        coverage = (check and check.coverage) or "not tested on this table: too few budgets"
+        coverage = ""
+        if drawn:
+            coverage = (check and check.coverage) or "not tested on this table: too few budgets"
         notes = (*told.notes, *_outside(self.second.law, told.loss))
         score, ends = told.loss, (low[()], high[()])
         if self.mirrored:
