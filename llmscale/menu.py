@@ -70,7 +70,7 @@ class Menu(Collection[str], Generic[Member]):
     example first. Both raise InputError; whatever else a user's file raises then is told of with
     its line. `with_options` says what a choice of the folder is if there are options behind its
     name, as in `moe:16x2`: it gets the choice and the text, which may be empty, and gives the
-    choice with them and the text that results keep."""
+    choice with them and the text that results keep. `marked_by` says what `is_member` looks for."""
 
     def __init__(
         self,
@@ -83,11 +83,12 @@ class Menu(Collection[str], Generic[Member]):
         tried: Callable[[Any, str], Any] | None = None,
         with_options: Callable[[Any, str], tuple[Any, str]] | None = None,
         own: str = "Mine",
+        marked_by: str = "",
     ) -> None:
         self.package, self.word, self.option = package, word, option
         self._is_member, self._ready, self._own_name = is_member, ready, own
         self._tried = tried or (lambda found, title: ready(found))
-        self._with_options = with_options
+        self._with_options, self._marked_by = with_options, marked_by
         self._found: dict[str, Member] = {}
         self._kept_names: dict[str, str] = {}
 
@@ -232,15 +233,18 @@ class Menu(Collection[str], Generic[Member]):
         if wanted is not None or self._is_member is not None:
             members = self._members(module)
             if wanted not in members:
-                raise self._missing(own, wanted, members)
+                raise self._missing(own, wanted, members, hasattr(module, str(wanted)))
             found, title = members[wanted], f"{self.word} {wanted!r} of {own.path}"
         with errors_named(own.path, f"cannot be used as {with_article(self.word)}", self._contract):
             return self._tried(found, title)
 
-    def _missing(self, own: OwnFile, wanted: str | None, members: Collection[str]) -> InputError:
+    def _missing(
+        self, own: OwnFile, wanted: str | None, members: Collection[str], is_there: bool
+    ) -> InputError:
         has = f"its {self.word}s are" if self._is_member and members else "it defines"
+        why = f": its {wanted} is not {self._marked_by}" if is_there and self._marked_by else ""
         return InputError(
-            f"{own.path} has no {self.word} called {wanted!r}",
+            f"{own.path} has no {self.word} called {wanted!r}{why}",
             f"{has} {', '.join(members) or 'none'}; {self._contract}",
         )
 
@@ -273,8 +277,7 @@ class Menu(Collection[str], Generic[Member]):
 
     @property
     def _contract(self) -> str:
-        folder = self.package.replace(".", "/")
-        return f"{folder}/__init__.py says what it must give"
+        return f"python -m pydoc {self.package} says what it must give"
 
 
 def names_in(package: str) -> tuple[str, ...]:

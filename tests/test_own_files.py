@@ -167,7 +167,7 @@ WRONG: dict[Menu[Any], list[tuple[str, str]]] = {
     ],
     METHODS: [("def X(): pass", "method 'X' of .* has no SOURCE")],
     GPUS: [
-        ("class X: pass", r"mine\.py has no GPU called 'X'"),
+        ("class X: pass", r"has no GPU called 'X': its X is not a class that says its peak_flops"),
         ("class X: peak_flops = 1e14", r"GPU 'X' of .*mine\.py does not say its name"),
         (OWN_GPU.format(peak="312"), "peak_flops of the GPU 'Mine' is 312, which is out of range"),
         (OWN_GPU.format(peak="'312T'"), "peak_flops of the GPU 'Mine' is '312T', which is no num"),

@@ -181,6 +181,16 @@ def _width(columns: Sequence[Sequence[Any]], gap: int) -> int:
 
 
 def _folded_heading(heading: Text) -> Text:
-    """A heading of several words in as many lines."""
+    """A heading of several words in lines as long as its longest word, each with what fits."""
     words = heading.split(" ")
-    return Text("\n").join(words) if len(words) > 1 else heading
+    if len(words) < 2:
+        return heading
+    longest = max(word.cell_len for word in words)
+    lines = [words[0]]
+    for word in words[1:]:
+        together = Text(" ").join([lines[-1], word])
+        if together.cell_len <= longest:
+            lines[-1] = together
+        else:
+            lines.append(word)
+    return Text("\n").join(lines)

@@ -172,6 +172,23 @@ KEPT_OPTIONS = Kind(
     remedy="Nothing, or fit again with the usual ones: --refit.",
 )
 
+LONG_CONTEXT = Kind(
+    "long-context",
+    DOUBT,
+    when="a token of the planned shape takes more than {limit:g} times 6N FLOPs",
+    means="Laws are fitted to runs whose compute is about 6ND: here most of it is attention over "
+    "the sequence, and the best size of such a budget is another.",
+    remedy="Check --context, or train on shorter sequences first and lengthen them at the end.",
+    limit=3,
+)
+KEPT_TABLE_CHANGED = Kind(
+    "kept-table-changed",
+    DOUBT,
+    when="a fit is given by its file, and the table that it names gives other runs by now",
+    means="The law is that of the table as it was.",
+    remedy="Name the table instead of the fit: it is fitted again.",
+)
+
 # The end of a run that is under way.
 
 CURVE_NOT_TESTED = Kind(

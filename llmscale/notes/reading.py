@@ -113,6 +113,15 @@ LOSS_TOO_LOW = Kind(
     remedy="Say that it is so: --units loss=nats. Or name a column in nats per token.",
     limit=1.0,
 )
+ACCURACY_BELOW_ZERO = Kind(
+    "accuracy-below-zero",
+    WRONG,
+    when="some of the accuracies that the loss is made of are below zero, which no share is",
+    means="It is the column of another quantity, or a score whose chance level was subtracted. If "
+    "half of them are below zero the table is refused.",
+    remedy="Name the column of the accuracy, --columns loss=NAME, or leave such rows out: --where "
+    "'loss <= 1'.",
+)
 LOSS_PER_BYTE = Kind(
     "loss-per-byte",
     NEWS,

@@ -102,6 +102,10 @@ def cannot_write(path: Path, error: OSError, size: int | None = None) -> WriteEr
 
 
 def _write(path: Path, write: Callable[[Path], object], size: int) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(
+            f"{path} is a pipe or a device, which a file would take the place of", "name a file"
+        )
     beside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -323,6 +323,25 @@ def test_a_silence_is_broken_by_what_goes_on(
     assert stream.getvalue() == said
 
 
+def test_headings_are_folded_into_lines_as_long_as_their_longest_word() -> None:
+    table = output.make_table("", "size", "1 - accuracy")
+    table.add_row("10M", "0.4")
+    console = Console(file=io.StringIO(), width=14)
+    console.print(table)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [line.split() for line in shown.splitlines()[:2]] == [["1", "-"], ["size", "accuracy"]]
+
+
+def test_a_pipe_is_not_written_over(tmp_path: Path) -> None:
+    pipe = tmp_path / "plan.png"
+    os.mkfifo(pipe)
+    asked = ["plan", "--published", "-C", "1e22", "--out", str(pipe)]
+    shown = CliRunner().invoke(app, asked)
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "is a pipe or a device" in " ".join(shown.stderr.split())
+    assert pipe.is_fifo()
+
+
 def test_the_least_important_columns_are_left_out_first() -> None:
     table = output.make_table("", "size", "80% interval", "MFU", "loss", least=("MFU",))
     table.add_row("a-name-of-thirty-letters-at-the-end", "-", "0.123456", "3.14159")

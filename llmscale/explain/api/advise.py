@@ -14,7 +14,7 @@ from llmscale.explain.api.budget_asked import (
     hardware_asked,
 )
 from llmscale.explain.api.fitted import Asked
-from llmscale.explain.api.plan import forecast_of, judge_of, knowing_text
+from llmscale.explain.api.plan import check_text, forecast_of, judge_of, knowing_text
 from llmscale.explain.api.predict import fit_of
 from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of, read_runs
@@ -104,6 +104,7 @@ def _fit_for(
     that may be another law than at the best."""
     fit, chosen = fit_of(asked, {"flops": np.asarray(asked_for.flops)}, every=False)
     judge = judge_of(asked, fit, asked_for.unique)
+    check_text(judge, asked_for.flops)
     limits, setting = _within(fit, spec, asked_for, server)
     model = best_within(judge, limits, setting)
     if asked.given or asked.laws or model == best_within(judge, asked_for, setting):

@@ -58,7 +58,7 @@ class AdviseSpec(BudgetSpec):
         usual="no limit",
         group=SERVE,
         parse=lambda text: parse_bytes(text, "--serve-memory"),
-        within=Range(0, MOST, above=True),
+        within=Range(0, float(MOST), above=True),
         metavar="24GB",
     )
     serve_bandwidth: float | None = setting(
@@ -67,7 +67,7 @@ class AdviseSpec(BudgetSpec):
         usual="no speed is told",
         group=SERVE,
         parse=lambda text: parse_bytes(text.strip().removesuffix("/s"), "--serve-bandwidth"),
-        within=Range(0, MOST, above=True),
+        within=Range(0, float(MOST), above=True),
         metavar="300GB/s",
     )
     tokens_per_second: float | None = setting(

@@ -14,11 +14,15 @@ from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
+from llmscale.quantity import format_count
 
 _LEAST_COUNT = 10.0
 """A law whose best model has fewer parameters, or tokens, falls without end in the other."""
-_ANY_SIZE = 1e10
-"""An interval of a best size that spans more than this many times says nothing."""
+_ANY_SIZE = 1e3
+"""Best sizes of refits that span more than this many times say nothing: those of seven public
+tables span 17 at the most at 1e28 FLOPs."""
+_ANY_SIZE_WIDENED = 1e10
+"""So of intervals with what is not known beyond the runs: there they spanned 129,000."""
 
 
 def best_of(fit: Fit, flops: Array, level: float) -> Forecast:
@@ -54,13 +58,15 @@ def check_trend(fit: Fit) -> None:
 def check_told(fit: Fit, best: Optimum) -> None:
     """Raise InputError for a best size or tokens that no model can have, or that may be anything:
     the law has no optimum there."""
+    of_refits = best.intervals.get("law_params", (1.0, 1.0))
+    is_any = not of_refits[1] <= _ANY_SIZE * of_refits[0]
     for name in ("params", "tokens"):
         value, ends = getattr(best, name), best.intervals.get(name)
         what = None
         if not value >= _LEAST_COUNT:
             what = f"the best of {best.flops:.3g} FLOPs would be {value:.3g} {name}"
-        elif ends is not None and not ends[1] <= _ANY_SIZE * ends[0]:
-            low, high = (f"{end:.3g}" for end in ends)
+        elif ends is not None and (is_any or not ends[1] <= _ANY_SIZE_WIDENED * ends[0]):
+            low, high = map(format_count, ends)
             what = f"the best of {best.flops:.3g} FLOPs is anywhere from {low} to {high} {name}"
         if what is not None:
             raise InputError(

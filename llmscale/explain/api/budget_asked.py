@@ -8,6 +8,8 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.machine.gpus import GPUS, gpu_named
 
 _BUDGETS = ("flops", "gpu_hours", "hours", "loss")
+_LEAST_FLOPS = 1e9
+"""Three thousand parameters on fifty thousand tokens: no language model is smaller."""
 _OF_GPUS = ("gpu_hours", "hours", "gpus", "mfu", "price_per_hour", "pue")
 """What says nothing without the kind of GPU."""
 
@@ -51,9 +53,20 @@ def check_one_budget(spec: BudgetSpec) -> None:
         )
 
 
+def check_worth_training(flops: float, fix: str = "") -> None:
+    """Raise InputError for a budget that buys next to nothing."""
+    if not flops >= _LEAST_FLOPS:
+        raise InputError(
+            f"{flops:.3g} FLOPs train nothing: the smallest language models take "
+            f"{_LEAST_FLOPS:.0e}",
+            fix or f"give a budget of {_LEAST_FLOPS:.0e} FLOPs at the least, like 1e21",
+        )
+
+
 def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
     """The FLOPs that are given, or that GPU hours pay for; None if a loss is asked for."""
     if spec.flops is not None:
+        check_worth_training(float(spec.flops))
         return Budget(Estimate(float(spec.flops)), f"{spec.flops:.3g} FLOPs")
     hours = spec.gpu_hours
     if spec.hours is not None:
@@ -63,6 +76,7 @@ def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
         return None
     assert hardware is not None
     flops = hours * hardware.flops_per_hour
+    check_worth_training(flops)
     return Budget(
         Estimate(flops), f"{hours:,.6g} GPU hours of {hardware.gpu.name}, {flops:.3g} FLOPs"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, Note, both
-from llmscale.explain.api.read import LawName, read_runs
+from llmscale.explain.api.read import LawName, read_as, read_runs
 from llmscale.explain.estimation.options import Options, asked_for, disagreement, said
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import default_laws, default_variable
@@ -23,7 +23,7 @@ from llmscale.explain.fit.parametric import choose, fit_laws
 from llmscale.explain.fit.sources import table_for
 from llmscale.explain.laws import LAWS, Law, OneVariableLaw, law_named
 from llmscale.explain.table import RunTable
-from llmscale.notes.predicting import KEPT_OPTIONS
+from llmscale.notes.predicting import KEPT_OPTIONS, KEPT_TABLE_CHANGED
 from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder
 
@@ -61,8 +61,9 @@ class Asked:
         if isinstance(self.source, (Fits, Comparison)):
             return self._chosen(tuple(self.source))
         if is_kept(self.source):
-            kinds = self._kinds()
-            return self._chosen((read_kept(self.source, next(iter(kinds), None)),))
+            kind = next(iter(self._kinds()), None)
+            fit = read_kept(self.source, kind)
+            return self._chosen((replace(fit, notes=(*fit.notes, *_changed_since(fit, kind))),))
         return ()
 
     def _kinds(self) -> list[type[Law]]:
@@ -80,6 +81,32 @@ class Asked:
                     "name one of these, or give the table to fit it",
                 )
         return tuple(by_name[name] for name in names)
+
+
+def _changed_since(fit: Fit, own: type[Law] | None) -> list[Note]:
+    """A note if the table that a kept fit names gives other runs by now."""
+    table, reading = fit.origin.path, fit.origin.asked
+    if fit.kept is None or reading is None or str(table).startswith("<") or is_url(str(table)):
+        return []
+    if not table.exists():
+        _log.info("%s, which %s was fitted to, is not here", table, fit.kept)
+        return []
+    law = own or type(fit.law)
+    try:
+        given = read_as(reading)
+    except InputError:
+        return []
+    try:
+        runs = read_runs(table, laws=(law,), **given)
+        same = is_of(table_for(runs, law), table_of(fit.kept))
+    except InputError:
+        same = False
+    if same:
+        return []
+    message = (
+        f"{table} no longer gives the runs that {fit.kept} was fitted to: name it to fit again"
+    )
+    return [KEPT_TABLE_CHANGED.note(message)]
 
 
 def check_variable(laws: Sequence[LawName], options: Mapping[str, Any]) -> None:

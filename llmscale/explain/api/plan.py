@@ -11,6 +11,7 @@ from llmscale.explain.api.best_of_budget import best_of, check_told, check_trend
 from llmscale.explain.api.budget_asked import (
     budget_asked,
     check_one_budget,
+    check_worth_training,
     hardware_asked,
 )
 from llmscale.explain.api.fitted import Asked, read_for, tested
@@ -35,13 +36,14 @@ from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.make import Wanted, make_plan
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import IN_TWO, OF_TEXT, UNIQUE
+from llmscale.explain.planning.target import target_of
 from llmscale.explain.planning.training_plan import TrainingPlan
 from llmscale.explain.table import RunTable
 from llmscale.settings import shows_keywords
 
 _KNOWS_TEXT = "data-constrained"
-_LEAST_FLOPS = 1e9
-"""Three thousand parameters on fifty thousand tokens: no language model is smaller."""
+_LEAST_TEXT, _MOST_EPOCHS = 1e5, 1000.0
+"""Text of fewer tokens than a short book, gone over more often, is one whose B was forgotten."""
 _REPEATED = 1.01
 """Passes over the text from which on it is repeated: counts of tokens are rounded."""
 
@@ -124,11 +126,13 @@ def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPl
 def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:
     """The least compute that reaches a loss, by the law that is taken at that compute."""
     fit, chosen = _fit_at(asked, _usual_flops(asked))
-    found = flops_for_loss(judge_of(asked, fit, unique), loss)
+    target = target_of(fit, loss)
+    found = flops_for_loss(judge_of(asked, fit, unique), target)
     again, chosen = _fit_at(asked, found.value)
     if again.law.name != fit.law.name:
-        found = flops_for_loss(judge_of(asked, again, unique), loss)
-    return Budget(found, f"a {again.metric} of {loss:g}", loss), again, chosen
+        found = flops_for_loss(judge_of(asked, again, unique), target)
+    check_worth_training(found.value, "ask for a lower loss")
+    return Budget(found, target.said, target.loss), again, chosen
 
 
 def _usual_flops(asked: Asked) -> float:
@@ -167,6 +171,24 @@ def knowing_text(asked: Asked) -> Asked:
     return replace(asked, laws=(_KNOWS_TEXT,)) if _tells_repetition(runs) else asked
 
 
+def check_text(judge: Judge, flops: float) -> None:
+    """Raise InputError if the runs tell no best size, or for text that is too short for one."""
+    fit, unique = judge.fit, judge.unique
+    freely = replace(judge, unique=None).surface
+    if unique is None or not freely.knows_text:
+        params, tokens = map(float, freely.best(flops))
+        check_told(fit, Optimum(flops, params, tokens, float(freely.loss(params, tokens))))
+    if unique is None:
+        return
+    epochs = float(judge.surface.best(flops)[1]) / unique
+    if unique < _LEAST_TEXT and epochs > _MOST_EPOCHS:
+        raise InputError(
+            f"{unique:,.6g} unique tokens are too few: the best run of {flops:.3g} FLOPs would go "
+            f"over them {epochs:.3g} times",
+            f"give them in tokens: did you mean --unique-tokens {unique:g}B?",
+        )
+
+
 def _tells_repetition(runs: RunTable) -> bool:
     frame, law = runs.frame, LAWS.find(_KNOWS_TEXT)
     if UNIQUE not in frame or not (frame["tokens"] > _REPEATED * frame[UNIQUE]).any():
@@ -178,7 +200,7 @@ def forecast_of(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
     """The forecast of the best run of a budget, as `predict` gives it unless text is repeated; and
     the best run if no text was, None by a law that is one of repeated text."""
     fit, optimum = judge.fit, None
-    _check_worth_training(judge, flops)
+    check_text(judge, flops)
     if not judge.surface.knows_text:
         freely = best_of(fit, np.asarray(flops), judge.level)
         optimum = freely.optima[0]
@@ -189,14 +211,3 @@ def forecast_of(judge: Judge, flops: float) -> tuple[Forecast, Optimum | None]:
     check_told(fit, Optimum(flops, params, tokens, loss))
     told = forecast_at(fit, **judge.asked(params, tokens))
     return replace(told, at={"flops": flops, "params": params, "tokens": tokens}), optimum
-
-
-def _check_worth_training(judge: Judge, flops: float) -> None:
-    """Raise InputError for a budget that buys next to nothing."""
-    if flops >= _LEAST_FLOPS or not flops >= 6.0:
-        return
-    params, tokens = (float(value) for value in judge.surface.best(flops))
-    raise InputError(
-        f"{flops:.3g} FLOPs train nothing: {params:.3g} parameters on {tokens:.3g} tokens",
-        f"give a budget of {_LEAST_FLOPS:.0e} FLOPs at the least, or a lower loss",
-    )

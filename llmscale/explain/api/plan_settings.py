@@ -28,7 +28,7 @@ def _counted(name: str) -> dict[str, Any]:
     """What is known of a positive amount that may be written as 1T."""
     return {
         "parse": lambda text: parse_amount(text, f"--{name}"),
-        "within": Range(0, MOST, above=True),
+        "within": Range(0, float(MOST), above=True),
         "group": PLAN,
     }
 
@@ -140,7 +140,7 @@ class PlanSpec(BudgetSpec):
 
     loss: float | None = setting(
         None,
-        help="A loss, for the least compute that reaches it.",
+        help="A loss, for the least compute that reaches it, in what the table gives losses in.",
         group=PLAN,
         within=Range(-1e6, 1e6),
     )

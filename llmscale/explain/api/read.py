@@ -17,6 +17,7 @@ from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
 LawName: TypeAlias = str | type[Law]
+_TOO_LONG = "THE_SAME"
 _LONGEST_AGAIN = 400
 """Letters of an option that is printed again; of a longer one a word stands there, which no option
 takes."""
@@ -78,9 +79,22 @@ def given_again(options: Mapping[str, Any]) -> tuple[str, ...]:
             if one not in (None, "", COUNTS[0]):  # which is `--count`'s own
                 words += [
                     f"--{name.replace('_', '-')}",
-                    str(one) if len(str(one)) <= _LONGEST_AGAIN else "THE_SAME",
+                    str(one) if len(str(one)) <= _LONGEST_AGAIN else _TOO_LONG,
                 ]
     return tuple(words)
+
+
+def read_as(words: Sequence[str]) -> dict[str, Any]:
+    """The keywords of `read_runs` that options of a command are, as `given_again` writes them.
+    Raises InputError for what was too long to write, or cannot be read again."""
+    if _TOO_LONG in words:
+        raise InputError("an option is too long to be given again", "name the table")
+    found: dict[str, Any] = {}
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        name = option.removeprefix("--").replace("-", "_")
+        found[name] = [*found.get(name, ()), value] if name == "where" else value
+    parse_columns(found.get("columns"))
+    return found
 
 
 def laws_of(law: Any) -> tuple[LawName, ...]:

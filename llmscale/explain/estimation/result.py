@@ -48,6 +48,9 @@ class Origin:
     rows: int
     excluded: tuple[Excluded, ...]
     metric: str = "loss"
+    loss_unit: str | None = ""
+    asked: tuple[str, ...] | None = ()
+    """The options by which the table was read; both are None of a fit that was kept without."""
 
     @property
     def named(self) -> str:
@@ -69,6 +72,8 @@ def origin_of(table: RunTable) -> Origin:
         rows=len(table.frame),
         excluded=table.excluded,
         metric=table.metric,
+        loss_unit=table.loss_unit,
+        asked=table.asked,
     )
 
 

@@ -199,6 +199,8 @@ def _kept(fit: Fit, path: Path) -> dict[str, Any]:
         "table": fingerprint(fit.table),
         "in_its_folder": fit.origin.path == path.parent,
         "reading": fit.origin.reading,
+        "loss_unit": fit.origin.loss_unit,
+        "asked": None if fit.origin.asked is None else list(fit.origin.asked),
         "size": fit.origin.size,
         "reach": {
             "ranges": {name: list(ends) for name, ends in fit.reach.ranges.items()},
@@ -314,7 +316,13 @@ def _origin(payload: Mapping[str, Any]) -> Origin:
         rows=int(payload["n_rows"]),
         excluded=tuple(excluded),
         metric=str(payload.get("metric", "loss")),
+        loss_unit=payload["kept"].get("loss_unit"),
+        asked=_asked(payload["kept"].get("asked")),
     )
+
+
+def _asked(words: Any) -> tuple[str, ...] | None:
+    return None if words is None else tuple(map(str, words))
 
 
 def _holdout(

@@ -128,7 +128,7 @@ def _number(name: str, value: Any) -> float:
     wrong = InputError(
         f"{name} is {_shown(value)}, which is no number", f"give it like {name}=1e9, or {name}='1B'"
     )
-    if isinstance(value, (bool, np.bool_)) or value is None:
+    if isinstance(value, (bool, np.bool_, bytes)) or value is None:
         raise wrong
     if isinstance(value, str):
         if _COLUMN_OF.get(name, name) in LETTERS:

@@ -87,7 +87,7 @@ def _budget(flops: Any) -> float:
             f"there are {asked.size} budgets, and one is asked for at a time", "give one: C=1e21"
         )
     budget = float(asked)
-    if not _LEAST_FLOPS <= budget <= MOST:
+    if not _LEAST_FLOPS <= budget <= float(MOST):
         raise InputError(
             f"a budget of {budget:g} FLOPs is not from {_LEAST_FLOPS:g} to {MOST:.0e}",
             "give FLOPs, like C=1e21",

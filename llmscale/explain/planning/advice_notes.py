@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
-from llmscale.explain.planning.doubts import over_trained, repetition
+from llmscale.explain.planning.doubts import long_context, over_trained, repetition
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting
 from llmscale.explain.planning.rounding import Rounding
@@ -38,6 +38,7 @@ def advice_notes(
         over_trained(judge, advised.choice.tokens_per_param, "the advised run"),
         _rounded(advised, rounding),
         _context(advised, setting),
+        long_context(advised.model.shape, advised.model.params),
     ]
     return [note for note in found if note is not None]
 

@@ -9,7 +9,13 @@ from llmscale.explain import digits
 from llmscale.explain.planning.deployment import Deployment, Load, Served, Server
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
-from llmscale.explain.planning.said import cost_said, enough_said, three_digits
+from llmscale.explain.planning.said import (
+    beyond_the_runs,
+    cost_said,
+    enough_said,
+    no_interval,
+    three_digits,
+)
 from llmscale.quantity import format_count, format_memory
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ def verdict(advice: "Advice") -> str:
     return (
         f"{one.model.shape.name} (N = {format_count(one.model.params)}) on "
         f"{format_count(one.model.tokens)} tokens, {ratio} a parameter: {told}{level}, "
-        f"{_how_far(advice)}"
+        f"{beyond_the_runs(advice.forecast)}"
     )
 
 
@@ -52,6 +58,10 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     if advice.lifetime is not None:
         yield "life", _lifetime(advice)
     yield "shape", _shape(advice)
+    if advice.best.optima and advice.best.optima[0].intervals:
+        yield "best size", _best_size(advice)
+    if none := no_interval(advice.judge.fit, advice.advised.choice.loss):
+        yield "intervals", none
     if advice.best.chosen is not None:
         yield "law", advice.best.chosen.reason
     if advice.forecast.coverage:
@@ -78,11 +88,6 @@ def _signed(value: float) -> str:
     return "0" if float(shown) == 0 else shown
 
 
-def _how_far(advice: "Advice") -> str:
-    told = advice.forecast.how_far(0)
-    return f"{told} the runs" if told == "inside" else f"{told} beyond the runs"
-
-
 def _shape(advice: "Advice") -> str:
     model = advice.advised.model
     above_6N = model.shape.flops_per_token / (6.0 * model.params) - 1.0
@@ -90,6 +95,21 @@ def _shape(advice: "Advice") -> str:
         f"{advice.setting}, d_ff {model.shape.d_ff:,}; a token takes {above_6N:.1%} more FLOPs "
         "than 6N"
     )
+
+
+def _best_size(advice: "Advice") -> str:
+    """N and D of the lowest loss, if nothing but compute limited them, as `predict` gives them."""
+    best = advice.best.optima[0]
+    params, tokens = (
+        _with_interval(getattr(best, name), best.intervals.get(name))
+        for name in ("params", "tokens")
+    )
+    return f"{params} parameters on {tokens} tokens are best for {best.flops:.3g} FLOPs"
+
+
+def _with_interval(value: float, ends: tuple[float, float] | None) -> str:
+    estimate = Estimate(value) if ends is None else Estimate(value, *ends)
+    return estimate.written(format_count)
 
 
 def _binding(advice: "Advice") -> str:

@@ -33,6 +33,8 @@ _WITHOUT = {
 }
 """What a model is called that a limit does not bind."""
 _SERVING = frozenset(("memory", "speed"))
+_WORTH_TELLING = 5e-4
+"""Of all FLOPs of a life: less would be shown as 0.0%."""
 _LEAST_SHARE, _MOST_SHAPES = 0.01, 64
 """Of the advised size: no smaller model is looked at for its life, and so many in between."""
 _NEXT_TO_NOTHING = 0.005
@@ -256,7 +258,8 @@ class Adviser:
         model = Model(thinned[best], advised.count, float(tokens_B[best]), self.limits)
         option = self._option(f"to serve {format_count(self.served)}", model)
         flops = float(total_B[best])
-        return Lifetime(self.served, option, flops, 1.0 - flops / own)
+        saves = 1.0 - flops / own
+        return Lifetime(self.served, option, flops, saves if saves > _WORTH_TELLING else 0.0)
 
     def _notes(self, best: Forecast) -> tuple[Note, ...]:
         own = advice_notes(self.judge, self.advised, self.setting, self.rounding)

@@ -40,6 +40,6 @@ class Choice:
             "tokens_per_param": self.tokens_per_param,
             "flops": self.flops,
             "loss": self.loss.value,
-            "interval": [self.loss.low, self.loss.high],
+            "interval": self.loss.to_json()["interval"],
             "cost": self.cost and self.cost.to_json(),
         }

@@ -5,22 +5,30 @@ import math
 from llmscale.errors import Note
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.judge import Judge
+from llmscale.explain.planning.real_shape import RealShape
 from llmscale.explain.planning.serving import Serving
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
 from llmscale.notes.predicting import (
+    LONG_CONTEXT,
     LOSS_RISES_BY_TOKENS,
     OVER_TRAINED_BEYOND_RUNS,
     REPETITION_PUBLISHED,
     TARGET_ABOVE_RUNS,
     TARGET_NOT_SURE,
 )
+from llmscale.runs.shape import Shape
 
 _TOLD_TO = 10.0
 """How many times more tokens than at equal compute a smaller model is asked for, at the most."""
 
 
 def doubts(
-    judge: Judge, budget: Budget, params: float, tokens: float, serving: Serving | None
+    judge: Judge,
+    budget: Budget,
+    params: float,
+    tokens: float,
+    serving: Serving | None,
+    real: RealShape | None,
 ) -> tuple[Note, ...]:
     """The notes on the plan of a budget whose best run has N `params` and D `tokens`."""
     found = (
@@ -29,6 +37,7 @@ def doubts(
         _target_above_runs(judge, budget),
         _target_not_sure(budget),
         _served(judge, serving),
+        None if real is None else long_context(real.shape, real.choice.params),
     )
     return tuple(note for note in found if note is not None)
 
@@ -63,9 +72,9 @@ def _target_above_runs(judge: Judge, budget: Budget) -> Note | None:
     highest = float(runs.frame["loss"].max())
     if budget.loss <= highest:
         return None
+    asked = "" if judge.fit.origin.loss_unit else ": is it in nats per token?"
     return TARGET_ABOVE_RUNS.note(
-        f"{budget.said} is above that of every run of the table, {highest:.4g} at the most: is it "
-        "in nats per token?"
+        f"{budget.said} is above that of every run of the table, {highest:.4g} at the most{asked}"
     )
 
 
@@ -75,6 +84,17 @@ def _target_not_sure(budget: Budget) -> Note | None:
         return None
     return TARGET_NOT_SURE.note(
         f"no compute is sure to reach {budget.said}: the upper end of its forecasts stays above it"
+    )
+
+
+def long_context(shape: Shape, params: float) -> Note | None:
+    """Most FLOPs of a shape of N `params` are none that a law counts."""
+    times = shape.flops_per_token / (6.0 * params)
+    if not times > LONG_CONTEXT.limit:
+        return None
+    return LONG_CONTEXT.note(
+        f"a token of {shape.name} takes {times:,.3g} times 6N FLOPs, with sequences of "
+        f"{shape.context:,} tokens: the law is one of runs of about 6ND"
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from llmscale.explain.laws import Array
 
 Ends = tuple[float, float]
+_ANY = "any"
+"""What stands for an end that nothing bounds."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class Estimate:
         return self.written(lambda value: f"{value:.4g}")
 
     def to_json(self) -> dict[str, Any]:
-        """The value and its interval; null for what is not finite."""
-        return {"value": self.value, "interval": [self.low, self.high]}
+        """The value and the ends of its interval; the interval is null if there is none, and an end
+        is "any" if nothing bounds it."""
+        ends = [end if math.isfinite(end) else _ANY for end in (self.low, self.high)]
+        return {"value": self.value, "interval": ends if self.has_interval else None}
 
     def times(self, factor: float) -> "Estimate":
         """So many times the value and the ends of its interval."""
@@ -53,7 +57,7 @@ class Estimate:
         """`8.35B [7.71B, 8.97B]`, with each number as `write` writes it."""
         if not self.has_interval:
             return write(self.value)
-        low, high = (write(end) if math.isfinite(end) else "any" for end in (self.low, self.high))
+        low, high = (write(end) if math.isfinite(end) else _ANY for end in (self.low, self.high))
         return f"{write(self.value)} [{low}, {high}]"
 
 

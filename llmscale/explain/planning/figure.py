@@ -53,8 +53,8 @@ _TIMES = (0.5, 1.0, 2.0)
 """The compute of the valleys that are drawn."""
 _BESIDE = 1.6
 """Room beside the choices, times their sizes."""
-_HIGHEST = 0.9
-"""The runs of lowest loss, this share of them, have room in the figure."""
+_HIGHEST, _ROOM = 0.9, 1.25
+"""Runs have room in the figure up to this many times the loss that this share of them is below."""
 
 
 def draw(plan: "TrainingPlan", width: float) -> Drawing:
@@ -194,7 +194,9 @@ def _losses(plan: "TrainingPlan") -> Array:
 def _lowest(runs: Array) -> Array:
     """The losses of runs that have room."""
     losses = runs[:, 1]
-    return losses[losses <= np.quantile(losses, _HIGHEST)] if len(losses) else losses
+    if not len(losses):
+        return losses
+    return losses[losses <= _ROOM * np.quantile(losses, _HIGHEST)]
 
 
 def _runs(plan: "TrainingPlan") -> Array:

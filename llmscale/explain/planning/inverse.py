@@ -12,6 +12,7 @@ from llmscale.explain.laws import Array
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.search import crossing
+from llmscale.explain.planning.target import Target
 from llmscale.quantity import MOST, format_count
 
 _LEAST_FLOPS = 600.0
@@ -21,13 +22,13 @@ _FAR_BELOW, _FAR_ABOVE = 1e-6, 1e9
 """Times the compute, in which ends of its interval are looked for."""
 
 
-def flops_for_loss(judge: Judge, loss: float) -> Estimate:
+def flops_for_loss(judge: Judge, target: Target) -> Estimate:
     """The least C of which the best run has this loss.
 
     Its interval holds every C at which a new run there might have it, as forecasts of the loss go:
     it ends where their lower and their upper end reach the loss, at infinity if that never does.
     Raises InputError if no compute reaches it, or any does."""
-    surface = judge.surface
+    surface, loss = judge.surface, target.loss
     log_C = np.linspace(math.log(_LEAST_FLOPS), math.log(float(MOST)), _STEPS)
 
     def above(log_C: Any) -> Any:
@@ -36,10 +37,10 @@ def flops_for_loss(judge: Judge, loss: float) -> Estimate:
     with np.errstate(all="ignore"):
         found = _first_below(above, log_C)
         if math.isnan(found):
-            raise _unreachable(judge, loss)
+            raise _unreachable(judge, target)
         if found == log_C[0]:
             raise InputError(
-                f"a loss of {loss:g} takes no training: by {judge.fit.law.name} a model of ten "
+                f"{target.said} takes no training: by {judge.fit.law.name} a model of ten "
                 "parameters has it",
                 "give a loss that runs of the table have, or less",
             )
@@ -78,10 +79,10 @@ def _first_below(function: Any, points: Array) -> float:
     return float(crossing(function, points[place - 1], points[place]))
 
 
-def _unreachable(judge: Judge, loss: float) -> InputError:
+def _unreachable(judge: Judge, target: Target) -> InputError:
     """Why no compute reaches a loss: it lies below the floor, or below what the text can give."""
-    fit = judge.fit
-    shown = f"{loss:g}"
+    fit, loss = judge.fit, target.loss
+    shown = target.said if fit.origin.loss_unit else f"{loss:g}"
     if judge.unique is not None:
         least = digits.number(float(judge.surface.lowest_loss(float(MOST) / 100.0)))
         text = format_count(judge.unique)
@@ -93,7 +94,7 @@ def _unreachable(judge: Judge, loss: float) -> InputError:
     name = fit.law.floor
     if name is None or loss >= float(fit.law.coefficients()[name]):
         return InputError(
-            f"by {fit.law.name} no compute up to {float(MOST):.0e} FLOPs reaches a loss of {shown}",
+            f"by {fit.law.name} no compute up to {float(MOST):.0e} FLOPs reaches {target.said}",
             "ask for a higher loss, or take another law: --law",
         )
     ends = fit.interval(name) or (math.nan, math.nan)

@@ -70,10 +70,13 @@ def best_within(judge: Judge, limits: Limits, setting: Setting) -> Model:
     if most is not None and getattr(most, count) < wanted:
         shape = most
     if shape is None:
+        text, more = "", ""
+        if limits.unique is not None:
+            text, more = f" on {format_count(limits.unique)} unique tokens", ", more text"
         fewer = ", or fewer --heads-per-kv" if setting.heads_per_kv > 1 else ""
         raise InputError(
-            f"no built-in shape is near the best size, {format_count(params)} ({setting})",
-            f"ask for another budget, or another --vocab-size{fewer}",
+            f"no built-in shape is near the best size{text}, {format_count(params)} ({setting})",
+            f"ask for another budget{more}, or another --vocab-size{fewer}",
         )
     return Model(shape, count, flops / shape.flops_per_token, limits)
 

@@ -67,7 +67,7 @@ def make_plan(
         shape=shape,
         serving=serving,
         repetition=repetition,
-        notes=doubts(judge, budget, params.value, tokens.value, serving),
+        notes=doubts(judge, budget, params.value, tokens.value, serving, shape),
     )
 
 

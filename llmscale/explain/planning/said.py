@@ -15,6 +15,8 @@ from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
+    from llmscale.explain.estimation.result import Fit
+    from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.planning.training_plan import TrainingPlan
 
 SHARES = {0.5: "half the size", 0.25: "a quarter of the size"}
@@ -28,8 +30,22 @@ def verdict(plan: "TrainingPlan") -> str:
     level = f" ({100 * plan.level:g}%)" if plan.loss.has_interval else ""
     return (
         f"{params} parameters on {tokens} tokens, {ratio:.3g} a parameter: {plan.forecast.metric} "
-        f"{loss}{level}"
+        f"{loss}{level}, {beyond_the_runs(plan.forecast)}"
     )
+
+
+def beyond_the_runs(forecast: "Forecast") -> str:
+    """`inside the runs`, or `3.5x beyond the runs`."""
+    told = forecast.how_far(0)
+    return f"{told} the runs" if told == "inside" else f"{told} beyond the runs"
+
+
+def no_interval(fit: "Fit", loss: Estimate) -> str:
+    """That a fit of runs has no intervals; of a published law a note says so."""
+    is_published = fit.runs is None and fit.kept is None
+    if loss.has_interval or is_published:
+        return ""
+    return "none: the fit was made without refits (--bootstrap 0)"
 
 
 def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
@@ -47,6 +63,8 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
         yield "serving", f"{_serving(plan.serving, plan.params.value)}{training}"
     if plan.repetition is not None:
         yield "text", _repetition(plan.repetition)
+    if none := no_interval(plan.judge.fit, plan.loss):
+        yield "intervals", none
     yield "law", plan.law_said
     if plan.forecast.coverage:
         yield "coverage", plan.forecast.coverage

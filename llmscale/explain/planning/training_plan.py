@@ -118,7 +118,8 @@ class TrainingPlan:
         return draw(self, width)
 
     def to_json(self) -> dict[str, Any]:
-        """What `plan --json` prints."""
+        """What `plan --json` prints. An `interval` is null if there is none, and an end of it "any"
+        if nothing bounds it; a value that does not exist is null."""
         payload = {
             "budget": self.budget.to_json(),
             "flops": self.flops,
@@ -146,7 +147,9 @@ class TrainingPlan:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        lines = [self.verdict, *(f"{name}: {text}" for name, text in self.said())]
+        reading = self.judge.fit.origin.reading
+        lines = [self.verdict, *([f"read: {reading}"] if reading else [])]
+        lines += [f"{name}: {text}" for name, text in self.said()]
         lines += [f"  {one.name}: {_in_short(one)}" for one in self.choices]
         lines += [f"note: {line}" for line in with_codes(self.all_notes)]
         return "\n".join(lines)

@@ -12,7 +12,7 @@ checked.
 
 from llmscale.explain.table.columns.find import ALIASES, COUNTS
 from llmscale.explain.table.columns.pairs import parse_columns
-from llmscale.explain.table.columns.units import parse_units
+from llmscale.explain.table.columns.units import parse_units, to_base
 from llmscale.explain.table.read import read_table
 from llmscale.explain.table.run_table import NO_VALUE, Excluded, RunTable, groups
 
@@ -26,4 +26,5 @@ __all__ = [
     "parse_columns",
     "parse_units",
     "read_table",
+    "to_base",
 ]

@@ -42,6 +42,16 @@ def metric_of(raw: pd.DataFrame, found: Found, units: Mapping[str, str]) -> str:
     return taken if taken.startswith("1 - ") else "loss"
 
 
+def loss_unit_of(raw: pd.DataFrame, found: Found, units: Mapping[str, str]) -> str:
+    """What the source gives the loss in, `perplexity`, if not as it is taken; else empty."""
+    unit = (units.get("loss") or found.units.get("loss") or "").lower()
+    if "loss" not in found.columns or unit in ("", "nats", "nat"):
+        return ""
+    is_accuracy = unit in ("accuracy", "acc")
+    in_percent = is_accuracy and above_one(counts_of(raw[found.columns["loss"]]))
+    return "percent" if in_percent else unit
+
+
 def describe(
     raw: pd.DataFrame,
     found: Found,
@@ -57,6 +67,8 @@ def describe(
         if name in columns:
             unit = units.get(name) or found.units.get(name)
             taken = _in_unit(columns[name], unit, raw[columns[name]])
+            if name == "loss" and taken.endswith(")") and loss_unit_of(raw, found, units):
+                taken = f"{taken[:-1]}, converted to nats)"
             parts.append(f"{LETTERS.get(name, name)} = {taken}")
     if LOSS_SE in columns:
         parts.append(f"{LOSS_SE} = {columns[LOSS_SE]}")

@@ -26,7 +26,7 @@ from llmscale.explain.table.columns.names import OWN_TABLE
 from llmscale.explain.table.columns.quantities import check_above, with_quantities
 from llmscale.explain.table.columns.spelled_out import with_spelled_out
 from llmscale.explain.table.columns.units import known_units, parse_units
-from llmscale.explain.table.describe import describe, metric_of
+from llmscale.explain.table.describe import describe, loss_unit_of, metric_of
 from llmscale.explain.table.doubts import plausible
 from llmscale.explain.table.doubts.cut_short import cut_short, passes
 from llmscale.explain.table.doubts.losses import mixed_splits
@@ -121,6 +121,7 @@ def read_table(
         taken,
         reading,
         metric=metric_of(read.raw, found, named),
+        loss_unit=loss_unit_of(read.raw, found, named),
     )
 
 

@@ -70,6 +70,8 @@ class RunTable:
     """The options by which a command read it, to be given again."""
     metric: str = "loss"
     """What the losses are, if they were made of an accuracy: `1 - acc`."""
+    loss_unit: str = ""
+    """What the source gives the loss in, `perplexity`, if not as it is here."""
 
     @property
     def runs(self) -> int:

@@ -77,5 +77,12 @@ def _read(found: Any, title: str = "") -> GPUModel:
 
 
 GPUS: Menu[GPUModel] = Menu(
-    __name__, "GPU", "--gpu", is_member=_is_gpu, ready=_read, tried=_read, own="MyGPU"
+    __name__,
+    "GPU",
+    "--gpu",
+    is_member=_is_gpu,
+    ready=_read,
+    tried=_read,
+    own="MyGPU",
+    marked_by="a class that says its peak_flops",
 )

@@ -139,7 +139,7 @@ def _tried(found: type[Executor], title: str) -> type[Executor]:
     if missing := sorted(found.__abstractmethods__):
         raise InputError(
             f"{title} lacks {both(missing)}",
-            "llmscale/measure/executors/__init__.py says what each does, and local.py shows it",
+            "python -m pydoc llmscale.measure.executors says what each does",
         )
     if found.Options is not None:
         found.Options()  # which takes defaults

@@ -16,7 +16,7 @@ _CHANGED_FROM = 9
 """Tokens from this position on are changed, to see what that changes before it."""
 _ROUNDING = 1e-4
 """By how much logits of the same tokens may differ, as a share of the largest."""
-_CONTRACT = "llmscale/measure/models/__init__.py says what it must give"
+_CONTRACT = "python -m pydoc llmscale.measure.models says what it must give"
 
 
 def check_architecture(name: str) -> None:

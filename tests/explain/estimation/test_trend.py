@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import llmscale
@@ -45,6 +46,26 @@ def test_a_best_size_below_any_model_is_no_answer() -> None:
     only_tokens = runs((2.0 + 2100 / D**0.31) * np.exp(0.001 * NOISE))
     with pytest.raises(InputError, match="tell no best size: by chinchilla the best of 1e"):
         llmscale.predict(only_tokens, flops=1e21, law="chinchilla", bootstrap=20)
+
+
+def test_a_best_size_that_may_be_anything_is_no_answer_of_any_call(tmp_path: Path) -> None:
+    # 20 tokens a parameter, and hardly anything else.
+    draws = np.random.default_rng(1).standard_normal((14, 2)).T
+    sizes = np.geomspace(1e7, 3e9, 14)
+    along = 20 * sizes * np.exp(0.05 * draws[0])
+    loss = (1.8 + 482 / sizes**0.348 + 2085 / (20 * sizes) ** 0.366) * np.exp(0.002 * draws[1])
+    table = tmp_path / "along.csv"
+    pd.DataFrame({"params": sizes, "tokens": along, "loss": loss}).to_csv(table, index=False)
+    calls: list[Any] = [
+        lambda: llmscale.optimal(table, 1e21),
+        lambda: llmscale.plan(table, flops=1e21),
+        lambda: llmscale.advise(table, flops=1e21),
+        lambda: llmscale.explore(table),
+        lambda: llmscale.next_runs(table, budget=1e19, target=1e21),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"tell no best size: by .* is anywhere from"):
+            call()
 
 
 def test_a_forecast_above_any_vocabulary_asks_for_the_unit_of_sizes() -> None:
@@ -95,6 +116,7 @@ def test_a_coefficient_that_no_refit_moves_has_no_interval() -> None:
 SINE = """
 from dataclasses import dataclass
 import numpy as np
+import pandas as pd
 from llmscale import Law
 
 @dataclass(frozen=True)

@@ -259,6 +259,7 @@ def test_standard_errors_one_by_one_would_leave_any_best_size_open() -> None:
     [
         ("rounding-not-counted", {"serve_on": "l4", "bytes_per_weight": 1}, {"serve_on": "l4"}),
         ("served-beyond-context", {"serve_on": "l4", "serve_context": 4096}, {"serve_on": "l4"}),
+        ("long-context", {"context": 1_000_000}, {}),
         ("over-trained-beyond-runs", {"serve_memory": "100MB"}, {"serve_memory": "1GB"}),
     ],
 )

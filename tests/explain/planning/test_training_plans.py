@@ -50,7 +50,7 @@ def flops_of_size(N: float, law: Chinchilla = HOFFMANN) -> float:
     return float(6 * (N / G) ** (total / law.beta))
 
 
-def codes(plan: llmscale.TrainingPlan) -> set[str]:
+def codes(plan: Any) -> set[str]:
     return {note.code for note in plan.all_notes}
 
 
@@ -81,6 +81,8 @@ def test_a_plan_optimal_and_predict_agree_to_the_last_digit(noisy: llmscale.Fit)
     several = llmscale.optimal(noisy, ["1e21", "1e22"])
     assert several.params[1] == best.params
     in_compute = {"C": [1e18, 1e19, 1e20, 1e21], "loss": [3, 2.7, 2.5, 2.4]}
+    with pytest.raises(InputError, match="which is no number"):
+        llmscale.optimal(noisy, b"1e22")
     with pytest.raises(InputError, match="power is no law in N and D"):
         llmscale.optimal(in_compute, 1e22, law="power", variable="flops")
 
@@ -111,6 +113,7 @@ def test_no_compute_reaches_a_loss_below_the_floor(noisy: llmscale.Fit) -> None:
     with pytest.raises(InputError, match=r"1\.6 is below the floor 1\.7\d* \[1\.\d+, 1\.\d+\]"):
         llmscale.plan(noisy, loss=1.6)
     near = llmscale.plan(noisy, loss=floor + 0.01)
+    assert near.to_json()["budget"]["flops"]["interval"][1] == "any"
     assert math.isinf(near.budget.flops.high)
     assert "target-not-sure" in codes(near)
     assert "target-above-runs" in codes(llmscale.plan(noisy, loss=20))
@@ -326,10 +329,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"flops": 1e22, "within": 0.5}, "within is 0.5"),
     ({"flops": 1e22, "within": "x%"}, "'x%' is no share"),
     ({"flops": [1e21, 1e22]}, "flops in the call is .1e.21, 1e.22."),
-    ({"flops": 5}, "a budget of 5 FLOPs"),
-    ({"flops": 1e6}, "1e.06 FLOPs train nothing: .* parameters on"),
+    ({"flops": 5}, "5 FLOPs train nothing: the smallest language models take 1e.09"),
+    ({"flops": 1e-5}, "1e-05 FLOPs train nothing"),
+    ({"flops": 1e37}, "1e.37, which is out of range"),
     ({"flops": 1e22, "inference_tokens": 0}, "inference_tokens is 0"),
     ({"flops": 1e22, "unique_tokens": -1}, "unique_tokens is -1"),
+    ({"flops": 1e22, "unique_tokens": 5}, "5 unique tokens are too few: .* go over them"),
     ({"flops": 1e22, "output": "plan.txt"}, "its ending is 'txt'"),
 ]
 
@@ -380,4 +385,6 @@ def test_the_command_says_what_the_call_gives_and_draws_it(
         kept, gpu_hours=1000, gpu="h200", level=0.8, inference_tokens="1T", gpus=8, price_per_hour=2
     )
     assert payload == called.to_json()
+    assert f"read: {called.judge.fit.origin.reading}" in str(called).splitlines()
+    assert called.verdict.endswith(", inside the runs")
     assert called._repr_html_().count("<tr") == 1 + len(called.choices)

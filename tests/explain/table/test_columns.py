@@ -167,7 +167,7 @@ def test_validation_in_perplexity_goes_before_a_loss_that_differs(name: str, oth
     runs = RUNS.rename(columns={"loss": other})
     table = read_table(runs.assign(**{name: np.exp(LOSS + 0.1)}))
     assert table.frame["loss"].to_numpy() == pytest.approx(LOSS + 0.1)
-    assert f"loss = {name} (in perplexity)" in table.reading
+    assert f"loss = {name} (in perplexity, converted to nats)" in table.reading
     assert codes(table) == ["validation-loss"]
     same = read_table(RUNS.round(3).assign(**{name: np.exp(LOSS).round(2)}))
     assert (same.columns["loss"], codes(same)) == ("loss", [])

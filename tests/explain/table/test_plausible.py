@@ -350,6 +350,18 @@ def test_accuracies_of_1_are_not_taken_as_percent() -> None:
     assert "--units loss=accuracy" in str(error.value.fix)
 
 
+def test_accuracies_below_zero_are_doubted_and_refused_if_most_are() -> None:
+    def read(shift: float) -> list[str]:
+        frame = RUNS.assign(acc=shift - LOSS)
+        table = read_table(frame, columns={"loss": "acc"}, units="loss=accuracy")
+        return [note.code for note in table.notes]
+
+    assert "accuracy-below-zero" not in read(float(LOSS.max()))
+    assert "accuracy-below-zero" in read(float(LOSS.max()) - 1e-9)
+    with pytest.raises(InputError, match=r"is below zero in .* runs, and is taken for an accuracy"):
+        read(float(np.median(LOSS)) - 0.1)
+
+
 def test_negative_losses_are_refused_or_read_as_log_likelihoods() -> None:
     error = refused(RUNS.assign(loss=-LOSS))
     assert "--units loss=log-likelihood" in str(error.fix)

@@ -484,6 +484,7 @@ def test_names_with_commas_are_quoted_in_columns_and_units(tmp_path: Path) -> No
     [
         ("loss=acc,none", "not a list of quantity=column: 'none' cannot be read"),
         ("loss='acc,none", "not a list of quantity=column"),
+        ("loss=a=b", "a blank or = in quotes"),
         ("loss=a,loss=b", "gives loss twice: 'a' and 'b'"),
         ("loss=a,L=b", r"gives L \(which is loss\) twice: 'a' and 'b'"),
         ("params=x,loss=x", "takes the column 'x' for params and for loss"),

@@ -9,6 +9,8 @@ from llmscale.explain.table.columns.names import ALIASES, quantity_of
 _PART = r"""(?:"[^"]*"|'[^']*'|`[^`]*`|[^,="'`]+)"""
 _PAIR = re.compile(rf"\s*({_PART})\s*=\s*({_PART})\s*(?:,|$)")
 
+_IN_QUOTES = "'loss=\"a=b\"'"
+
 
 def parse_pairs(text: str, option: str, what: str, example: str) -> list[tuple[str, str]]:
     """The pairs of `loss=X,tokens="Tokens (B, unique)"`, in order. Raises InputError."""
@@ -27,8 +29,8 @@ def parse_pairs(text: str, option: str, what: str, example: str) -> list[tuple[s
             why = f": {rest[:40]!r} cannot be read" if marked or at else ""
             raise InputError(
                 f"{option} {text[:200]!r} is not a list of {what}{why}",
-                f"write it like {example}; put a name with a comma or a blank in quotes: "
-                "loss='acc,none'",
+                f"write it like {example}; put a name with a comma, a blank or = in quotes within "
+                f"those of the shell: {option} {_IN_QUOTES}",
             )
         pairs.append((name, value))
         at = match.end()

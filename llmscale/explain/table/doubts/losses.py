@@ -17,6 +17,7 @@ from llmscale.explain.table.columns.names import (
 from llmscale.explain.table.doubts.taken import Array, Taken
 from llmscale.notes.kind import Weight
 from llmscale.notes.reading import (
+    ACCURACY_BELOW_ZERO,
     LOSS_PER_BYTE,
     LOSS_TOO_HIGH,
     LOSS_TOO_LOW,
@@ -27,6 +28,7 @@ from llmscale.notes.reading import (
 LARGEST_LOSS = LOSS_TOO_HIGH.limit
 """Nats per token; ln of a vocabulary of 440,000, larger than any in use."""
 _BY_NAME = "is a metric that rises as models improve, by its name"
+_MADE_OF_SHARES = ("accuracy", "acc", "percent")
 _SMALL = 1e9
 """Parameters below which text costs a model more than a nat a token."""
 _NEAR_TEXT = 3e7
@@ -176,6 +178,27 @@ def refuse_rising(taken: Taken) -> None:
             "--columns loss=NAME",
         )
     raise _rising(taken, f"rises with {letter}" if highest > 0 else _BY_NAME)
+
+
+def doubtful_accuracy(taken: Taken) -> list[Note]:
+    """An accuracy below zero. Raises InputError if half of them are."""
+    unit = taken.units.get("loss") or taken.named.get("loss") or ""
+    if unit.lower() not in _MADE_OF_SHARES or not taken.has("loss"):
+        return []
+    below = taken.values("loss") > 1
+    if not below.any():
+        return []
+    problem = (
+        f"column {taken.columns['loss']!r} of {taken.path} is below zero in {int(below.sum())} of "
+        f"{len(below)} runs, and is taken for an accuracy, which is a share"
+    )
+    if below.mean() < 0.5:
+        return [ACCURACY_BELOW_ZERO.note(problem)]
+    raise InputError(
+        problem,
+        "name the column of the accuracy: --columns loss=NAME; or take the numbers as they stand, "
+        "by a law of any score: --law score",
+    )
 
 
 def refuse_named_rising(taken: Taken) -> None:

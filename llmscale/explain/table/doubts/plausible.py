@@ -20,6 +20,7 @@ from llmscale.explain.table.doubts.amounts import (
 )
 from llmscale.explain.table.doubts.flops_counts import doubtful_counts
 from llmscale.explain.table.doubts.losses import (
+    doubtful_accuracy,
     doubtful_loss,
     refuse_named_rising,
     refuse_rising,
@@ -40,14 +41,14 @@ def check_score(taken: Taken) -> list[Note]:
     refuse_named_rising(taken)
     if len(taken.frame) >= FEWEST_ROWS and not is_loss(taken.columns["loss"]):
         refuse_rising(taken)
-    return doubtful_loss(taken)
+    return [*doubtful_loss(taken), *doubtful_accuracy(taken)]
 
 
 def check(taken: Taken) -> list[Note]:
     """Notes on what is doubtful. Raises InputError for what cannot be, with the fix."""
     if len(taken.frame) >= FEWEST_ROWS:
         refuse_rising(taken)
-    notes = [*doubtful_loss(taken), *doubtful_experts(taken)]
+    notes = [*doubtful_loss(taken), *doubtful_accuracy(taken), *doubtful_experts(taken)]
     there = [name for name in ("params", "tokens", "flops") if taken.has(name)]
     most = max((len(np.unique(taken.values(name))) for name in there), default=0)
     if len(taken.frame) < FEWEST_ROWS or most < FEWEST_SIZES:
