@@ -97,7 +97,7 @@ def main() -> None:
     frame = measured(folder)
     groups = {
         "public tables": frame[frame["kind"] == "public"],
-        "of these, not seen before": frame[(frame["kind"] == "public") & ~frame["seen"]],
+        "of these, no setting was chosen on": frame[(frame["kind"] == "public") & ~frame["seen"]],
         "simulated": frame[frame["kind"] == "simulated"],
     }
     for title, some in groups.items():

@@ -31,7 +31,7 @@ FEWEST = 16
 START = 8
 """Runs that every chooser has at the outset: the cheapest, and more until a law can be fitted."""
 SEEN = ("chinchilla", "marin", "gadre", "step", "porian-rw", "repeated")
-"""Families that the chooser was made with; the others were looked at afterwards."""
+"""Families that the chooser was made with; no setting was chosen on the others."""
 
 
 @dataclass(frozen=True)
