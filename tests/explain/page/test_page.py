@@ -155,14 +155,14 @@ def test_what_the_page_decides_is_what_plan_decides(
     if repeats:
         text = made.repetition
         assert text is not None
-        assert shown["end"]["least"] == pytest.approx(text.least_loss.value, rel=1e-5)
-        assert np.exp(shown["end"]["lnC"]) == pytest.approx(text.enough_flops, rel=5e-3)
-        assert shown["end"]["passes"] == pytest.approx(text.enough_epochs, rel=5e-3)
+        assert shown["end"]["least"] == pytest.approx(text.enough.least_loss.value, rel=1e-5)
+        assert np.exp(shown["end"]["lnC"]) == pytest.approx(text.enough.flops, rel=5e-3)
+        assert shown["end"]["passes"] == pytest.approx(text.enough.tokens / text.unique, rel=5e-3)
         rows = plan_rows(tab)
-        least = f"{text.least_loss.value:.3f}"
+        least = f"{text.enough.least_loss.value:.3f}"
         assert rows["least possible"].startswith(least)
         assert float(rows["repeating costs"]) == pytest.approx(text.costs.value, rel=1e-2)
-        is_past = made.flops > text.enough_flops
+        is_past = made.flops > text.enough.flops
         assert (f"no compute gets below {least}" in tab.text("#sentence")) == is_past
         assert ("a model of half the size costs" in tab.text("#sentence")) != is_past
     codes = {note.code for note in made.notes}

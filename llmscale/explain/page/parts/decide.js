@@ -80,7 +80,10 @@ class LimitedLaw {
   }
 
   interval(lnN, lnD) {
-    return this.surface.interval(this.worthOfSize(lnN), this.worthOfTokens(lnD));
+    const worth = [this.worthOfSize(lnN), this.worthOfTokens(lnD)];
+    // A run on repeated text lies as far beyond the others as it does itself, or what it is worth.
+    const h = Math.max(this.surface.beyond(...worth), this.surface.beyond(lnN, lnD));
+    return this.surface.interval(...worth, h);
   }
 
   /** The least and the largest ln N of a budget at which the law says something. */

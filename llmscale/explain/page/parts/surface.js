@@ -87,15 +87,15 @@ class Surface {
     return most > 1e-9 ? most : 0;
   }
 
-  /** The interval of a new run: the plain one, widened as forecast/widths.py does. */
-  interval(lnN, lnD) {
+  /** The interval of a new run, the plain one, widened as forecast/widths.py does: `h` is how far
+   * beyond the runs it lies. */
+  interval(lnN, lnD, h = this.beyond(lnN, lnD)) {
     const rowsAt = around(this.grid.params, lnN);
     const columnsAt = around(this.grid.tokens, lnD);
     if (!this.hasInterval || !rowsAt || !columnsAt) return [NaN, NaN];
     const at = (values) => interpolated(values, this.grid.tokens.count, rowsAt, columnsAt);
     const { level, below, above, off, widening } = this.grid;
     const [middle, under, over] = [at(level), at(below), at(above)];
-    const h = this.beyond(lnN, lnD);
     const unit = widening.scale * Math.sqrt(h * h + widening.near * h);
     const aside = off === null ? 0 : at(off);
     const most = (widening.most ?? Infinity) * 0.5 * (under + over);
