@@ -8,6 +8,7 @@ from llmscale.errors import InputError, both, counted
 from llmscale.measure.sweep.opening import open_results
 from llmscale.measure.sweep.provenance import check_folder
 from llmscale.measure.sweep.spec import SweepSpec, read_spec
+from llmscale.measure.sweep.validation import settled
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.runs.lock import lock_holder
 from llmscale.runs.remote import is_url
@@ -51,7 +52,8 @@ def place_of(source: Any, out: Path | str | None) -> Place:
         asked = Path(source)
         sweep = read_spec(asked)
         folder = open_results(out, asked, sweep, "sweep").folder
-        check_folder(folder, sweep)
+        # How much text is held out was settled when the loop began, if the file does not say it.
+        check_folder(folder, settled(sweep, folder.known_sweep().get("basis")))
         return Place(folder, sweep)
     folder = newest_results() if source is None else results_folder(source)
     if out is not None and results_folder(out).path.resolve() != folder.path.resolve():

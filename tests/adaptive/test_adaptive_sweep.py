@@ -134,13 +134,14 @@ def test_a_loop_that_was_killed_goes_on_with_the_runs_it_had_chosen_to_the_same_
 
 
 def test_the_same_call_changes_nothing_and_one_that_contradicts_it_is_refused(
-    ended: Path, tmp_path: Path
+    start: Path, ended: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "ended"
     shutil.copytree(ended, out)
     before = {path: path.read_bytes() for path in out.glob("*.*")}
-    again = go_on(out, params=40_000, tokens=1_000_000)
-    assert again.stop == "2 rounds were allowed: go on with more --rounds"
+    for where in ({"folder": out}, {"folder": start, "out": out}):
+        again = go_on(**where, params=40_000, tokens=1_000_000)
+        assert again.stop == "2 rounds were allowed: go on with more --rounds"
     assert {path: path.read_bytes() for path in out.glob("*.*")} == before
     for changes, message in (
         ({"params": "80k"}, "begun with params=40000, and this command says params=80000"),
