@@ -8,8 +8,8 @@ from llmscale.errors import InputError, both, counted
 from llmscale.measure.sweep.opening import open_results
 from llmscale.measure.sweep.provenance import check_folder
 from llmscale.measure.sweep.spec import SweepSpec, read_spec
-from llmscale.measure.sweep.validation import settled
 from llmscale.measure.sweep.status import sweep_status
+from llmscale.measure.sweep.validation import settled
 from llmscale.runs.lock import lock_holder
 from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder, newest_results, results_folder

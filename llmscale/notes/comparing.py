@@ -56,6 +56,13 @@ RATES_AS_REPEATS = Kind(
     means="The worse rates count as noise and raise the recipe's law.",
     remedy="Take the best of each: --best-of params,tokens and the column of recipes.",
 )
+RUNS_REPEATED = Kind(
+    "runs-repeated",
+    DOUBT,
+    when="rows repeat a run of the same recipe, its loss to the last digit",
+    means="They count once: as runs of their own they would say that there is no noise.",
+    remedy="Take them out of the table, or give it a column with the seed if they are runs.",
+)
 SPLIT_OUTSIDE_RUNS = Kind(
     "split-outside-runs",
     DOUBT,

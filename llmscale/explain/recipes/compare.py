@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain import digits
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.checks import (
@@ -32,6 +32,7 @@ from llmscale.notes.comparing import (
     COMPARISON_NOT_SETTLED,
     MULTIPLIER_FAR,
     RUN_OFF_LAW,
+    RUNS_REPEATED,
     SPLIT_OUTSIDE_RUNS,
 )
 
@@ -93,6 +94,7 @@ def compare_recipes(
             *_of_tables(tables),
             *notes,
             *more,
+            *_of_repeats(joined),
             *notes_of(joined, by),
             *_of_splits(joined, draws, today),
             *_of_outlying(joined, outlying),
@@ -161,6 +163,17 @@ def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) ->
 def _of_tables(tables: Mapping[str, RunTable]) -> list[Note]:
     """What is to be known of how the tables were read, each note once."""
     return list(dict.fromkeys(note for table in tables.values() for note in table.notes))
+
+
+def _of_repeats(joined: Joined) -> Iterator[Note]:
+    """Rows that count once with others."""
+    if joined.repeated:
+        rows = counted(joined.repeated, "row")
+        said = "repeats" if joined.repeated == 1 else "repeat"
+        yield RUNS_REPEATED.note(
+            f"{rows} {said} a run of the same recipe, size and tokens with the same loss to the "
+            "last digit, and such runs count once"
+        )
 
 
 def _of_splits(joined: Joined, draws: LawDraws, today: float) -> Iterator[Note]:

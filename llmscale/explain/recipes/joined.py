@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llmscale.errors import InputError, both, counted
 from llmscale.explain.estimation.levels import SAME, count_levels, distinct, levels, numbers
@@ -46,6 +47,8 @@ class Joined:
     runs: RecipeRuns
     pairing: Pairing
     flops_per_ND: Array
+    repeated: int
+    """Rows that repeat another of their recipe, and count once."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,6 +80,8 @@ def join(
         part["loss"] = numbers(part, metric)
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
+    repeats_R = _repeats(frame)
+    frame = frame[~repeats_R].reset_index(drop=True)
     names = tuple(tables)
     chosen = _law(tables, law)
     recipe_R = np.array([names.index(name) for name in frame[RECIPE]])
@@ -104,7 +109,15 @@ def join(
     per_ND = frame["flops"] / (frame["params"] * frame["tokens"])
     flops_per_ND = per_ND.groupby(frame[RECIPE]).median().reindex(list(names)).to_numpy(dtype=float)
     pairing = _pairing(frame, point_R, recipe_R, seed_R, names)
-    return Joined(dict(tables), frame, chosen, runs, pairing, flops_per_ND)
+    repeated = int(repeats_R.sum())
+    return Joined(dict(tables), frame, chosen, runs, pairing, flops_per_ND, repeated)
+
+
+def _repeats(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows are a run of their recipe over again: its size, tokens and seed, and its loss to
+    the last digit. They would pass for runs without any noise."""
+    names = [RECIPE, "params", "tokens", "flops", "loss", "seed"]
+    return frame.duplicated([name for name in names if name in frame]).to_numpy()
 
 
 _INPUTS = {LADDER: ("flops",), SURFACE: ("params", "tokens")}

@@ -119,6 +119,15 @@ def test_pairs_of_one_seed_narrow_the_interval() -> None:
     assert known().paired_share > 0.6
 
 
+def test_rows_that_are_there_twice_change_nothing_and_are_told() -> None:
+    pair = {"adamw": ladder(seeds=1), "muon": ladder(0.7, seeds=1)}
+    once = llmscale.compare(pair)
+    twice = llmscale.compare({name: pd.concat([runs] * 2) for name, runs in pair.items()})
+    assert twice.multipliers == once.multipliers
+    (note,) = (note for note in twice.notes if note.code == "runs-repeated")
+    assert note.message.startswith("12 rows repeat a run of the same recipe")
+
+
 def test_in_n_and_d_recipes_are_compared_at_the_best_split_of_each_budget() -> None:
     found = llmscale.compare({"a": grid(), "b": grid(0.6, seed=1)}, at=1e22)
     assert found.joined.law == "chinchilla"
