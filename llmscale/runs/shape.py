@@ -264,7 +264,9 @@ def nearest_shape(
     shapes = _ladder(ARCHITECTURES.pin(arch))
 
     def counted(place: int) -> int:
-        shape = replace(shapes[place], vocab_size=vocab_size, context=context)
+        shape = shapes[place]
+        if count != "params_non_embedding":  # which no vocabulary is part of
+            shape = replace(shape, vocab_size=vocab_size, context=context)
         return int(getattr(shape, count))
 
     def distance(place: int) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.posterior import LawDraws, Posterior, RecipeRuns
@@ -53,7 +53,7 @@ def _outlying(draws: LawDraws, most: int) -> Iterator[Outlying]:
         residuals = Posterior(runs).deleted_residuals(draws.theta_BK[some])
         deviations = np.median(residuals.deviations, axis=0)
         place = int(np.argmax(np.abs(deviations)))
-        limit = student.isf(0.5 * _CHANCE / len(deviations), residuals.degrees)
+        limit = -stdtrit(residuals.degrees, 0.5 * _CHANCE / len(deviations))
         if not abs(deviations[place]) > limit:
             return
         off = float(np.median(residuals.off[:, place]))

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import gamma, ndtr, ndtri, stdtr
 
 from llmscale.explain.laws import Array
 
@@ -49,17 +47,28 @@ class Sharing:
     def shared(self, normal_WQ: Array) -> float:
         """The chance that all recipes share it, given draws."""
         contrast = self.contrast(normal_WQ)
-        shared = self.chance * norm.pdf(contrast, scale=self.near / self.far)
-        apart = (1.0 - self.chance) * student.pdf(contrast, _DEGREES)
+        shared = self.chance * _normal_density(contrast, self.near / self.far)
+        apart = (1.0 - self.chance) * _student_density(contrast)
         return float((shared / (shared + apart)).prod(axis=1).mean())
 
     @cached_property
     def _quantiles(self) -> tuple[Array, Array]:
         """Normal numbers from 0 up, and contrasts of the same quantiles."""
         contrasts = np.concatenate([[0.0], np.geomspace(1e-4 * self.near / self.far, 1e3, 1000)])
-        shared = norm.sf(contrasts, scale=self.near / self.far)
-        apart = student.sf(contrasts, _DEGREES)
+        shared = ndtr(-contrasts * self.far / self.near)
+        apart = stdtr(_DEGREES, -contrasts)
         return -ndtri(self.chance * shared + (1.0 - self.chance) * apart), contrasts
+
+
+def _normal_density(values: Array, scale: float) -> Array:
+    return np.asarray(np.exp(-0.5 * (values / scale) ** 2) / (scale * np.sqrt(2.0 * np.pi)))
+
+
+def _student_density(values: Array) -> Array:
+    """Of Student's t with _DEGREES degrees of freedom."""
+    half = 0.5 * (_DEGREES + 1.0)
+    height = gamma(half) / (gamma(0.5 * _DEGREES) * np.sqrt(_DEGREES * np.pi))
+    return np.asarray(height * (1.0 + values**2 / _DEGREES) ** -half)
 
 
 @dataclass(frozen=True)
