@@ -400,6 +400,7 @@ def test_sound_tables_raise_nothing(shared: Path, repository: Path) -> None:
         assert set(codes(read_table(path, where=where))) <= kept | of_file, path
     for path in sorted((repository / "results").glob("*/runs.parquet")):
         # Text that is read often, or for the first time, gives training losses that do jump.
-        jumps = path.parent.name in ("repetition", "transfer")
+        # Of the loops in adaptive three runs did spike.
+        jumps = path.parent.name in ("repetition", "transfer", "adaptive")
         spiked = {"loss-spikes"} if jumps else set()
         assert set(codes(read_table(path))) <= kept | spiked, path
