@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -249,33 +249,21 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
             f"{format_count(LARGEST)} parameters",
             "give the shape itself as layers x width x heads, as in 6x384x6",
         )
-    return nearest_shape(params, vocab_size=vocab_size, context=context, arch=arch)
+    nearest = nearest_of(_ladder(ARCHITECTURES.pin(arch)), params, "params_non_embedding")
+    return replace(nearest, vocab_size=vocab_size, context=context)
 
 
-def nearest_shape(
-    params: float,
-    *,
-    vocab_size: int,
-    context: int,
-    arch: str = "llama",
-    count: str = "params_non_embedding",
-) -> Shape:
-    """The member of the built-in ladder whose `count` is nearest to `params`."""
-    shapes = _ladder(ARCHITECTURES.pin(arch))
+def nearest_of(shapes: Sequence[Shape], params: float, count: str) -> Shape:
+    """Of shapes by growing `count` the one that is nearest to `params` in the logarithm."""
 
-    def counted(place: int) -> int:
-        shape = shapes[place]
-        if count != "params_non_embedding":  # which no vocabulary is part of
-            shape = replace(shape, vocab_size=vocab_size, context=context)
+    def counted(shape: Shape) -> int:
         return int(getattr(shape, count))
 
-    def distance(place: int) -> float:
-        return abs(math.log(counted(place) / params))
+    def distance(shape: Shape) -> float:
+        return abs(math.log(counted(shape) / params))
 
-    above = bisect_left(range(len(shapes)), params, key=counted)
-    around = range(max(above - 1, 0), min(above + 1, len(shapes)))
-    nearest = shapes[min(around, key=distance)]
-    return replace(nearest, vocab_size=vocab_size, context=context)
+    above = bisect_left(shapes, params, key=counted)
+    return min(shapes[max(above - 1, 0) : above + 1], key=distance)
 
 
 def size_of(shape: Shape) -> str:

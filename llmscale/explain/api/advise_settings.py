@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from llmscale.explain.api.plan_settings import BudgetSpec
-from llmscale.explain.api.settings import FORECAST
+from llmscale.explain.api.settings import TASK, TASK_LAW, TASK_LOSS
 from llmscale.machine.gpus import GPUS
 from llmscale.quantity import MOST, parse_bytes
 from llmscale.settings import Range, setting
@@ -17,26 +17,9 @@ SERVE: Final = "What to serve on"
 class AdviseSpec(BudgetSpec):
     """What `llmscale advise` is asked for, and what the model is served on."""
 
-    task: str | None = setting(
-        None,
-        help="The column of a task's score, to forecast by the loss.",
-        group=FORECAST,
-        metavar="COLUMN",
-    )
-    task_loss: str | None = setting(
-        None,
-        help="The loss that tells the task's score, such as that of its right answers.",
-        usual="the table's loss",
-        group=FORECAST,
-        metavar="COLUMN",
-    )
-    task_law: str | type | None = setting(
-        None,
-        help="The law of the score in the loss: task-accuracy, task-error or ./mine.py:MyLaw.",
-        usual="the one that suits the score",
-        group=FORECAST,
-        metavar="NAME",
-    )
+    task: str | None = setting(None, **TASK)
+    task_loss: str | None = setting(None, **TASK_LOSS)
+    task_law: str | type | None = setting(None, **TASK_LAW)
     serve_on: str | None = setting(
         None,
         help="The GPU that serves the model.",

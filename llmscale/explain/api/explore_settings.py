@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, PUBLISHED, REFIT, OfRuns, law_names
+from llmscale.explain.api.settings import (
+    LAW_THAT_FORECASTS,
+    OUTPUT,
+    PLAN,
+    PUBLISHED,
+    REFIT,
+    OfRuns,
+    law_names,
+)
 from llmscale.machine.gpus import GPUS
 from llmscale.settings import Range, check_settings, setting
 
@@ -31,7 +39,7 @@ class ExploreSpec(OfRuns):
         None,
         help="A law in N and D, or ./mine.py:MyLaw.",
         choices=law_names,
-        **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
+        **LAW_THAT_FORECASTS,
     )
     refit: bool = setting(False, **REFIT)
     published: bool = setting(False, **PUBLISHED)

@@ -6,7 +6,15 @@ from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
-from llmscale.explain.api.settings import LAW, OUTPUT, PLAN, PUBLISHED, REFIT, OfRuns, law_names
+from llmscale.explain.api.settings import (
+    LAW_THAT_FORECASTS,
+    OUTPUT,
+    PLAN,
+    PUBLISHED,
+    REFIT,
+    OfRuns,
+    law_names,
+)
 from llmscale.machine.gpus import GPUS
 from llmscale.quantity import MOST, parse_amount
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT
@@ -125,7 +133,7 @@ class BudgetSpec(OfRuns):
         None,
         help="A law in N and D, or ./mine.py:MyLaw.",
         choices=law_names,
-        **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
+        **LAW_THAT_FORECASTS,
     )
     refit: bool = setting(False, **REFIT)
     published: bool = setting(False, **PUBLISHED)

@@ -33,6 +33,10 @@ LAW: dict[str, Any] = {
     "metavar": "NAME",
     "only_shown": True,
 }
+LAW_THAT_FORECASTS: dict[str, Any] = {
+    **LAW,
+    "usual": "the one that forecasts this table's own higher budgets best",
+}
 REFIT: dict[str, Any] = {
     "help": "Whether to fit again, whatever fit is kept next to the table.",
     "group": FIT,
@@ -41,6 +45,23 @@ PUBLISHED: dict[str, Any] = {
     "help": "In place of a table Chinchilla's law as it was published, of others' text and "
     "tokenizer (Besiroglu et al. 2024).",
     "group": READ,
+}
+TASK: dict[str, Any] = {
+    "help": "The column of a task's score, to forecast by the loss.",
+    "group": FORECAST,
+    "metavar": "COLUMN",
+}
+TASK_LOSS: dict[str, Any] = {
+    "help": "The loss that tells the task's score, such as that of its right answers.",
+    "usual": "the table's loss",
+    "group": FORECAST,
+    "metavar": "COLUMN",
+}
+TASK_LAW: dict[str, Any] = {
+    "help": "The law of the score in the loss: task-accuracy, task-error or ./mine.py:MyLaw.",
+    "usual": "task-accuracy; if the score rises with the loss, the one with the smaller residuals",
+    "group": FORECAST,
+    "metavar": "NAME",
 }
 """What is known of settings that several calls take."""
 
@@ -216,26 +237,9 @@ class PredictSpec(OfRuns):
         group=FORECAST,
         metavar="RUN|FILE",
     )
-    task: str | None = setting(
-        None,
-        help="The column of a task's score, to forecast by the loss.",
-        group=FORECAST,
-        metavar="COLUMN",
-    )
-    task_loss: str | None = setting(
-        None,
-        help="The loss that tells the task's score, such as that of its right answers.",
-        usual="the table's loss",
-        group=FORECAST,
-        metavar="COLUMN",
-    )
-    task_law: str | type | None = setting(
-        None,
-        help="The law of the score in the loss: task-accuracy, task-error or ./mine.py:MyLaw.",
-        usual="task-accuracy; if the score rises with the loss, the one with the smaller residuals",
-        group=FORECAST,
-        metavar="NAME",
-    )
+    task: str | None = setting(None, **TASK)
+    task_loss: str | None = setting(None, **TASK_LOSS)
+    task_law: str | type | None = setting(None, **TASK_LAW)
     inputs: str | Mapping[str, Any] | None = setting(
         None,
         help="Other columns that the law takes, with their values: n_experts=8,64.",
@@ -248,7 +252,7 @@ class PredictSpec(OfRuns):
         None,
         help="A law, ./mine.py:MyLaw, or all, to try every law in N and D.",
         choices=lambda: (*law_names(), "all"),
-        **{**LAW, "usual": "the one that forecasts this table's own higher budgets best"},
+        **LAW_THAT_FORECASTS,
     )
     refit: bool = setting(False, **REFIT)
     published: bool = setting(False, **PUBLISHED)

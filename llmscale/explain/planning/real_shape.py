@@ -1,7 +1,6 @@
 """The nearest model that can be built: a shape of the ladder, by the count that the law's N is."""
 
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from llmscale.explain.planning.choice import Choice, Run
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.judge import Judge
 from llmscale.runs.gpu_memory import GPUS_A_MACHINE, Layout, plan_layout
-from llmscale.runs.shape import ARCHITECTURES, Shape, ladder
+from llmscale.runs.shape import ARCHITECTURES, Shape, ladder, nearest_of
 
 USUAL_VOCABULARY, USUAL_CONTEXT = 32_000, 2048
 """Of language models of the usual sizes; those of a sweep of one's own are read in its table."""
@@ -94,17 +93,10 @@ def setting_of(fit: Fit, arch: str | None, vocab_size: int | None, context: int 
 def shape_near(count: str, params: float, setting: Setting) -> Shape | None:
     """The built-in shape whose `count` is nearest; None of sizes off the ends of their ladder."""
     shapes = setting.shapes
-
-    def counted(shape: Shape) -> int:
-        return int(getattr(shape, count))
-
-    def distance(shape: Shape) -> float:
-        return abs(math.log(counted(shape) / params))
-
-    above = bisect_left(shapes, params, key=counted)
-    shape = min(shapes[max(above - 1, 0) : above + 1], key=distance)
-    is_between = counted(shapes[0]) <= params <= counted(shapes[-1])
-    return shape if is_between or distance(shape) <= _FAR else None
+    shape = nearest_of(shapes, params, count)
+    least, found, most = (int(getattr(one, count)) for one in (shapes[0], shape, shapes[-1]))
+    is_between = least <= params <= most
+    return shape if is_between or abs(math.log(found / params)) <= _FAR else None
 
 
 def real_shape(
