@@ -1,5 +1,5 @@
 """ScaleBench: which runs of a pool to buy, so that a law forecasts costly ones (Li et al. 2026,
-arXiv 2604.22753), by the chooser of `llmscale next`.
+arXiv 2604.22753), by the batches of `llmscale next`.
 
     git clone https://github.com/PlanarG/active-sl && git -C active-sl checkout e0a58ff
     python experiments/scalebench/scalebench.py active-sl --tasks moe,farseer --repeats 3
@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from llmscale.explain.design.box import Box
-from llmscale.explain.design.choose import choose_runs
-from llmscale.explain.design.laplace import Pool, plausible_optima, robust_scale
-from llmscale.explain.design.misfit import Rows, Trust, surroundings
-from llmscale.explain.design.optima import (
+from box import Box
+from laplace import Pool, plausible_optima, prospects_of, robust_scale
+from misfit import Rows, Trust, surroundings
+from optima import (
     LawAt,
     Measured,
     Optima,
     find_optima,
     scattered_starts,
 )
-from llmscale.explain.design.plausible import worth_keeping
+
+from llmscale.explain.design.batch import best_batch
 from llmscale.explain.laws import Array
 
 TASKS = {
@@ -130,11 +129,12 @@ def _batch(
     open_to = np.setdiff1d(np.flatnonzero(cost <= left), rows)
     if not len(open_to):
         return []
-    members = worth_keeping(plausible_optima(runs, rows, optima, pool, open_to), 0.01)
+    prospects = prospects_of(plausible_optima(runs, rows, optima, pool, open_to))
+    prices = cost[open_to]
     for spend, most in ((SHARE_A_BATCH * left, MOST_A_BATCH), (left, 1)):
-        chosen = choose_runs(members, cost[open_to], spend, most=most, replicates=False)
-        if chosen:
-            return [int(open_to[one.run]) for one in chosen]
+        batch = best_batch(prospects, lambda bought: prices, spend, most, once=True, worth=0.0)
+        if batch:
+            return [int(open_to[one.run]) for one in batch]
     return []
 
 

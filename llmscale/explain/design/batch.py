@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeAlias
 
 import numpy as np
 
 from llmscale.explain.design.outlook import Outlooks
+from llmscale.explain.design.prospects import P
 from llmscale.explain.laws import Array
 
 Prices = Callable[[tuple[int, ...]], Array]
@@ -19,17 +21,21 @@ WORTH = 0.01
 
 
 @dataclass(frozen=True)
-class Bought:
-    """A candidate of the batch, in the order bought, with the outlooks before it and after it."""
+class Purchase(Generic[P]):
+    """A candidate of the batch, in the order bought, with the prospects before it and after it."""
 
     run: int
     cost: float
-    before: Outlooks
-    after: Outlooks
+    before: P
+    after: P
+
+
+Bought: TypeAlias = Purchase[Outlooks]
+"""One for a forecast."""
 
 
 def best_batch(
-    outlook: Outlooks,
+    outlook: P,
     prices: Prices,
     budget: float,
     most: int,
@@ -37,7 +43,7 @@ def best_batch(
     once: bool = False,
     width: float = 0.0,
     worth: float = WORTH,
-) -> tuple[Bought, ...]:
+) -> tuple[Purchase[P], ...]:
     """The batch of at most `most` runs that leaves the interval narrowest, of those that greedy
     choices by several powers of the cost find; it ends once the interval is as narrow as `width`.
     With `once` no candidate is bought twice."""
@@ -49,14 +55,14 @@ def best_batch(
     return min(pruned, key=lambda batch: _merit(outlook, batch, width))
 
 
-def _merit(outlook: Outlooks, batch: Sequence[Bought], width: float) -> tuple[float, float]:
+def _merit(outlook: P, batch: Sequence[Purchase[P]], width: float) -> tuple[float, float]:
     """How wide the interval is left, and of those that are narrow enough what it costs."""
     left = batch[-1].after.width if batch else outlook.width
     return max(left, width), sum(one.cost for one in batch)
 
 
 def _greedy(
-    outlook: Outlooks,
+    outlook: P,
     prices: Prices,
     budget: float,
     most: int,
@@ -64,8 +70,8 @@ def _greedy(
     *,
     once: bool,
     width: float,
-) -> list[Bought]:
-    batch: list[Bought] = []
+) -> list[Purchase[P]]:
+    batch: list[Purchase[P]] = []
     bought: tuple[int, ...] = ()
     left = budget
     while len(batch) < most and outlook.width > width:
@@ -78,15 +84,15 @@ def _greedy(
             break
         score = np.where(open_to, gain / np.maximum(price, 1e-300) ** exponent, -np.inf)
         run = int(np.argmax(score))
-        found = Bought(run, float(price[run]), outlook, outlook.after(run))
+        found = Purchase(run, float(price[run]), outlook, outlook.after(run))
         batch.append(found)
         outlook, bought, left = found.after, (*bought, run), left - found.cost
     return batch
 
 
 def _without_idle(
-    outlook: Outlooks, prices: Prices, batch: Sequence[Bought], worth: float
-) -> tuple[Bought, ...]:
+    outlook: P, prices: Prices, batch: Sequence[Purchase[P]], worth: float
+) -> tuple[Purchase[P], ...]:
     """The batch in an order in which each run narrows the interval by what is left to narrow most,
     without those that hardly do."""
     waiting, ordered = [one.run for one in batch], []
@@ -97,7 +103,7 @@ def _without_idle(
         if outlook.width - widths[run] < worth * outlook.width:
             break
         price = float(prices(bought)[run])
-        ordered.append(Bought(run, price, outlook, outlook.after(run)))
+        ordered.append(Purchase(run, price, outlook, outlook.after(run)))
         outlook, bought = ordered[-1].after, (*bought, run)
         waiting.remove(run)
     return tuple(ordered)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmscale.explain.design.belief import belief_of
+from llmscale.explain.design.belief import Belief, from_draws
 from llmscale.explain.design.outlook import Misfit, Outlook, Outlooks
-from llmscale.explain.design.plausible import Plausible, from_draws
 from llmscale.explain.estimation.anchor import LATER, nearness
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.result import Fit, with_coefficients
@@ -46,8 +45,7 @@ class Believed:
 
 def outlooks_of(laws: Sequence[Believed], params: Array, tokens: Array) -> Outlooks:
     """The outlooks of one target by each of these laws, for candidates of these N and D."""
-    parts = tuple((law.share, outlook_of(law.forecast, params, tokens)) for law in laws)
-    return Outlooks(parts, tuple(outlook.width for _, outlook in parts))
+    return Outlooks.of((law.share, outlook_of(law.forecast, params, tokens)) for law in laws)
 
 
 def outlook_of(
@@ -66,7 +64,7 @@ def outlook_of(
     fit = forecast.fit
     assert fit is not None
     target = (float(forecast.params), float(forecast.tokens))
-    belief = belief_of([_member(fit, params, tokens, target, as_fitted)])
+    belief = _belief(fit, params, tokens, target, as_fitted)
     run_noise = noise_of(fit)
     middle, low, high = (
         float(fit.law.level_of(np.asarray(value)))
@@ -99,9 +97,9 @@ def noise_of(fit: Fit) -> float:
     return max(float(np.sqrt(bounded.mean())), _LEAST_NOISE)
 
 
-def _member(
+def _belief(
     fit: Fit, params: Array, tokens: Array, target: tuple[float, float], as_fitted: bool
-) -> Plausible:
+) -> Belief:
     count = len(params)
     inputs = [
         np.append(values, at)[None] for values, at in zip((params, tokens), target, strict=True)
@@ -111,26 +109,26 @@ def _member(
     drawn = drawn[np.isfinite(drawn).all(axis=1)]
     low, high = np.quantile(drawn[:, -1], [_TRIMMED, 1 - _TRIMMED])
     drawn = drawn[(low <= drawn[:, -1]) & (drawn[:, -1] <= high)]
-    member = from_draws(drawn[:, :count], drawn[:, count:], noise_of(fit))
+    belief = from_draws(drawn[:, :count], drawn[:, count:], noise_of(fit))
     if not as_fitted:
-        return member
+        return belief
     own = min(seed_noise(fit), noise_of(fit))
-    return _with_errors_of_law(member, fit, params, tokens, own)
+    return _with_errors_of_law(belief, fit, params, tokens, own)
 
 
 def _with_errors_of_law(
-    member: Plausible, fit: Fit, params: Array, tokens: Array, own: float
-) -> Plausible:
+    belief: Belief, fit: Fit, params: Array, tokens: Array, own: float
+) -> Belief:
     """With `own` as the noise of a seed, and what a run is off the law besides as an error of the
     law there, which a repeat has, too, and which runs of nearly the same size and tokens share."""
     at = np.log(np.column_stack([params, tokens]))
     error = np.sqrt(np.maximum(_noise_as_fitted(fit, params, tokens) ** 2 - own**2, 0.0))
     shared = error[:, None] * np.linalg.cholesky(_alike(at, at) + _JITTER * np.eye(len(at)))
-    lost = np.sqrt(np.maximum(member.noise**2 - noise_of(fit) ** 2, 0.0))
+    lost = np.sqrt(np.maximum(belief.noise**2 - noise_of(fit) ** 2, 0.0))
     return replace(
-        member,
-        runs_spread=np.hstack([member.runs_spread, shared]),
-        targets_spread=np.hstack([member.targets_spread, np.zeros((1, len(at)))]),
+        belief,
+        runs_spread=np.hstack([belief.runs_spread, shared]),
+        targets_spread=np.hstack([belief.targets_spread, np.zeros((1, len(at)))]),
         noise=np.hypot(own, lost),
     )
 

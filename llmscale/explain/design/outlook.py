@@ -8,10 +8,12 @@ would buy small runs and believe them."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self, TypeAlias
 
 import numpy as np
 
-from llmscale.explain.design.belief import Belief, after, gains
+from llmscale.explain.design.belief import Belief
+from llmscale.explain.design.prospects import Prospects
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.forecast.widths import PublicNeeds, growth, multipliers
@@ -81,7 +83,7 @@ class Outlook:
     @cached_property
     def widths_with(self) -> Array:
         """The width with each candidate, one at a time: (K,)."""
-        left = np.maximum(self.belief.variance - gains(self.belief).total, 0.0)
+        left = np.maximum(self.belief.variance - self.belief.gains(), 0.0)
         low, high = self._halves(left, self._horizons_with())
         return np.asarray(low + high)
 
@@ -89,10 +91,9 @@ class Outlook:
         """The width if this candidate only made the distance shorter."""
         return replace(self, reach=self._reach_with(one)).width
 
-    def after(self, one: int) -> "Outlook":
+    def after(self, one: int) -> Self:
         """The outlook once this candidate was measured."""
-        belief = after(self.belief, one, np.random.default_rng(0))  # one law: nothing is drawn
-        return replace(self, belief=belief, reach=self._reach_with(one))
+        return replace(self, belief=self.belief.after(one), reach=self._reach_with(one))
 
     def _reach_with(self, one: int) -> Reach:
         ranges = dict(self.reach.ranges)
@@ -125,48 +126,8 @@ class Outlook:
         return ends[0], ends[1]
 
 
-@dataclass(frozen=True)
-class Outlooks:
-    """The outlooks by several laws, each with its share, and how wide each was at first.
-
-    Which law holds, a forecast does not weigh: its interval is that of the law that it is made
-    with. So a batch is wanted that narrows the interval of every law, in the mean of the shares of
-    its width that are left."""
-
-    parts: tuple[tuple[float, Outlook], ...]
-    at_first: tuple[float, ...]
-
-    @property
-    def first(self) -> Outlook:
-        """That of the law that the forecast is made with."""
-        return self.parts[0][1]
-
-    @cached_property
-    def width(self) -> float:
-        """What is left of the width, 1 at first."""
-        return float(
-            sum(
-                share * outlook.width / first
-                for (share, outlook), first in zip(self.parts, self.at_first, strict=True)
-            )
-        )
-
-    @cached_property
-    def widths_with(self) -> Array:
-        """What is left with each candidate, one at a time: (K,)."""
-        return np.sum(
-            [
-                share * outlook.widths_with / first
-                for (share, outlook), first in zip(self.parts, self.at_first, strict=True)
-            ],
-            axis=0,
-        )
-
-    def after(self, one: int) -> "Outlooks":
-        """The outlooks once this candidate was measured."""
-        return replace(
-            self, parts=tuple((share, outlook.after(one)) for share, outlook in self.parts)
-        )
+Outlooks: TypeAlias = Prospects[Outlook]
+"""Those of the laws that forecast a table well."""
 
 
 def _names(reach: Reach) -> tuple[str, str]:

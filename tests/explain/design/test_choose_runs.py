@@ -1,31 +1,49 @@
 """The chooser of runs against designs whose answer is known in closed form."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmscale.explain.design.belief import after, belief_of, gains
-from llmscale.explain.design.choose import choose_runs
-from llmscale.explain.design.plausible import Plausible, from_coefficients, from_draws
+from llmscale.explain.design.batch import Prices, best_batch
+from llmscale.explain.design.belief import Belief, from_draws
+from llmscale.explain.design.prospects import Prospects
+from llmscale.explain.laws import Array
 
 RUNS, TARGETS, COEFFICIENTS = 7, 3, 4
 
 
-def linear_law(seed: int, shift: float = 0.0, noise: float = 0.3) -> Plausible:
+@dataclass(frozen=True)
+class Variance:
+    """Of the targets: what an optimal design makes small."""
+
+    belief: Belief
+
+    @property
+    def width(self) -> float:
+        return self.belief.variance
+
+    @cached_property
+    def widths_with(self) -> Array:
+        return self.belief.variance - self.belief.gains()
+
+    def after(self, one: int) -> "Variance":
+        return Variance(self.belief.after(one))
+
+
+def linear_law(seed: int, noise: float = 0.3) -> Belief:
     generator = np.random.default_rng(seed)
-    root = generator.standard_normal((COEFFICIENTS, COEFFICIENTS))
-    return from_coefficients(
-        generator.standard_normal(RUNS) + shift,
-        generator.standard_normal(TARGETS) + shift,
+    return Belief(
         generator.standard_normal((RUNS, COEFFICIENTS)),
         generator.standard_normal((TARGETS, COEFFICIENTS)),
-        root @ root.T,
-        noise,
+        np.full(RUNS, noise),
     )
 
 
-def posterior_variance(law: Plausible, bought: list[int]) -> float:
+def posterior_variance(law: Belief, bought: list[int]) -> float:
     """Mean variance of the targets by the normal equations of Bayesian regression."""
     design = law.runs_spread[bought] / law.noise[bought, None]
     precision = np.eye(law.runs_spread.shape[1]) + design.T @ design
@@ -34,107 +52,80 @@ def posterior_variance(law: Plausible, bought: list[int]) -> float:
     )
 
 
+def each(price: float = 1.0) -> Prices:
+    return lambda bought: np.full(RUNS, price)
+
+
 def test_with_one_linear_law_each_purchase_is_the_v_optimal_one_and_its_variance_exact() -> None:
     law = linear_law(0)
-    batch = choose_runs([law], np.ones(RUNS), budget=6)
+    batch = best_batch(Variance(law), each(), 6.0, 99, worth=0.0)
     bought: list[int] = []
     for purchase in batch:
-        assert purchase.before == pytest.approx(posterior_variance(law, bought))
+        assert purchase.before.width == pytest.approx(posterior_variance(law, bought))
         options = [posterior_variance(law, [*bought, run]) for run in range(RUNS)]
         assert purchase.run == int(np.argmin(options))
         bought.append(purchase.run)
-        assert purchase.after == pytest.approx(min(options))
+        assert purchase.after.width == pytest.approx(min(options))
     assert len(bought) == 6
 
 
 def test_draws_of_a_linear_law_choose_as_its_covariance_does() -> None:
     law = linear_law(1)
     z = np.random.default_rng(2).standard_normal((4000, COEFFICIENTS))
-    drawn = from_draws(
-        law.runs + z @ law.runs_spread.T, law.targets + z @ law.targets_spread.T, law.noise
-    )
-    exact, by_draws = (
-        choose_runs([one], np.ones(RUNS), budget=3, exponent=1.0) for one in (law, drawn)
-    )
+    drawn = from_draws(z @ law.runs_spread.T, z @ law.targets_spread.T, law.noise)
+    exact, by_draws = (best_batch(Variance(one), each(), 3.0, 3) for one in (law, drawn))
     assert [one.run for one in by_draws] == [one.run for one in exact]
-    assert by_draws[-1].after == pytest.approx(exact[-1].after, rel=0.1)
+    assert by_draws[-1].after.width == pytest.approx(exact[-1].after.width, rel=0.1)
 
 
 def test_few_draws_that_correlate_by_chance_promise_little() -> None:
     generator = np.random.default_rng(0)
     law = from_draws(generator.normal(size=(20, 200)), generator.normal(size=(20, 1)), 0.0)
-    best = gains(belief_of([law])).total.max()
-    assert best < 0.05 * belief_of([law]).variance
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 3), st.floats(0, 5), st.integers(0, RUNS - 1))
-def test_no_run_is_expected_to_raise_the_variance_nor_to_take_more_than_there_is(
-    seed: int, laws: int, shift: float, bought: int
-) -> None:
-    belief = belief_of([linear_law(seed + index, index * shift) for index in range(laws)])
-    generator = np.random.default_rng(seed)
-    for _ in range(2):
-        told = gains(belief)
-        assert (told.total >= 0).all()
-        assert (told.total <= belief.variance * 1.05).all()
-        belief = after(belief, bought, generator)
+    assert law.gains().max() < 0.05 * law.variance
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, RUNS - 1))
-def test_a_replicate_never_gains_more_than_the_run_did(seed: int, run: int) -> None:
-    belief = belief_of([linear_law(seed)])
-    first = gains(belief).total[run]
-    second = gains(after(belief, run, np.random.default_rng(0))).total[run]
-    assert second <= first * (1 + 1e-9)
+def test_a_run_takes_away_what_it_was_said_to_and_a_replicate_no_more(seed: int, run: int) -> None:
+    law = linear_law(seed)
+    told = law.gains()
+    assert (told >= 0).all()
+    left = law.after(run)
+    assert left.variance == pytest.approx(law.variance - told[run])
+    assert left.gains()[run] <= told[run] * (1 + 1e-9)
 
 
-def test_the_order_of_the_runs_and_of_the_laws_changes_nothing() -> None:
-    laws = [linear_law(3), linear_law(4, 0.5)]
+def test_the_order_of_the_runs_changes_nothing() -> None:
+    law = linear_law(3)
     order = np.random.default_rng(0).permutation(RUNS)
-    turned = [
-        Plausible(law.runs[order], law.targets, law.runs_spread[order], law.targets_spread,
-                  law.noise[order])
-        for law in laws
-    ]  # fmt: skip
+    turned = Belief(law.runs_spread[order], law.targets_spread, law.noise[order])
     cost = np.linspace(1, 3, RUNS)
-    expected = [one.run for one in choose_runs(laws, cost, budget=8)]
-    found = choose_runs(turned, cost[order], budget=8)
-    assert [order[one.run] for one in found] == expected
-    assert gains(belief_of(laws)).total == pytest.approx(gains(belief_of(laws[::-1])).total)
+    expected = best_batch(Variance(law), lambda bought: cost, 8.0, 99)
+    found = best_batch(Variance(turned), lambda bought: cost[order], 8.0, 99)
+    assert [order[one.run] for one in found] == [one.run for one in expected]
 
 
-def two_floors() -> list[Plausible]:
-    """Two laws that agree on the first run and on nothing else, and know their coefficients."""
-    nothing = np.zeros((2, 1))
+def test_of_two_laws_the_batch_narrows_both_in_the_mean_of_what_is_left() -> None:
+    """Each law asks for a run of its own; the one with the larger share comes first."""
     noise = np.full(2, 0.1)
-    return [
-        Plausible(np.array([1.0, height]), np.array([height]), nothing, nothing[:1], noise)
-        for height in (2.0, 3.0)
-    ]
-
-
-def test_what_tells_two_laws_apart_is_bought_for_that() -> None:
-    batch = choose_runs(two_floors(), np.ones(2), budget=1)
-    assert [(one.run, one.why) for one in batch] == [(1, "between")]
-    assert batch[0].before == pytest.approx(0.25)
-    assert batch[0].share > 0.99
+    first = Belief(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0]]), noise)
+    second = Belief(first.runs_spread, np.array([[0.0, 100.0]]), noise)
+    both = Prospects.of([(0.3, Variance(first)), (0.7, Variance(second))])
+    assert both.width == pytest.approx(1.0)
+    batch = best_batch(both, lambda bought: np.ones(2), 2.0, 2)
+    assert [one.run for one in batch] == [1, 0]
+    left = 0.01 / 1.01
+    assert [one.after.width for one in batch] == pytest.approx([0.3 + 0.7 * left, left])
 
 
 def test_a_branch_is_cheap_once_its_trunk_is_bought() -> None:
-    def cost(batch: tuple[int, ...], run: int) -> float:
-        return 0.2 if batch else 1.0
+    def prices(bought: tuple[int, ...]) -> Array:
+        return np.full(RUNS, 0.2 if bought else 1.0)
 
-    batch = choose_runs([linear_law(5)], cost, budget=2.0)
+    batch = best_batch(Variance(linear_law(5)), prices, 2.0, 99, worth=0.0)
     assert [one.cost for one in batch] == [1.0, 0.2, 0.2, 0.2, 0.2, 0.2]
 
 
-def test_runs_in_the_table_are_replicates_and_can_be_left_out() -> None:
-    law = linear_law(6)
-    best = choose_runs([law], np.ones(RUNS), budget=1)[0].run
-    again = choose_runs([law], np.ones(RUNS), budget=1, measured=[best])[0]
-    assert (again.run, again.why) == (best, "replicate")
-    others = choose_runs([law], np.ones(RUNS), budget=99, measured=[best], replicates=False)
-    assert best not in {one.run for one in others}
-    assert len({one.run for one in others}) == len(others)
+def test_each_run_is_bought_once_if_that_is_asked() -> None:
+    batch = best_batch(Variance(linear_law(6, noise=3.0)), each(), 99.0, 99, once=True, worth=0.0)
+    assert sorted(one.run for one in batch) == list(range(RUNS))

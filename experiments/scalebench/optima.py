@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from box import EDGE, Box
 
-from llmscale.explain.design.box import EDGE, Box
 from llmscale.explain.laws import Array
 
 LawAt = Callable[[Array, Array], tuple[Array, Array]]

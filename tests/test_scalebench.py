@@ -1,14 +1,18 @@
-"""Fits between bounds under a prior against ridge regression, whose answer is known."""
+"""Fits between bounds in experiments/scalebench, against ridge regression."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from llmscale.explain.design.belief import belief_of, gains
-from llmscale.explain.design.box import Box
-from llmscale.explain.design.laplace import Pool, plausible_optima
-from llmscale.explain.design.misfit import Misfit, Trust, surroundings
-from llmscale.explain.design.optima import Measured, find_optima, scattered_starts
 from llmscale.explain.laws import Array
+
+sys.path.append(str(Path(__file__).parents[1] / "experiments" / "scalebench"))
+from box import Box
+from laplace import Pool, plausible_optima
+from misfit import Misfit, Trust, surroundings
+from optima import Measured, find_optima, scattered_starts
 
 
 def straight(coefficients: Array, inputs: Array) -> tuple[Array, Array]:
@@ -92,9 +96,9 @@ def test_the_variance_of_a_target_is_that_of_bayesian_regression() -> None:
     assert len(laws) == 1
     _, design = straight(np.zeros((1, 3)), first.inputs)
     _, asked = straight(np.zeros((1, 3)), np.array([[40.0]]))
-    precision = 4 * design[0].T @ design[0] / laws[0].noise[0] ** 2 + first.prior * np.eye(3)
+    precision = 4 * design[0].T @ design[0] / laws[0].belief.noise[0] ** 2 + first.prior * np.eye(3)
     expected = 4 * asked[0, 0] @ np.linalg.solve(precision, asked[0, 0])
-    assert belief_of(laws).variance == pytest.approx(expected, rel=1e-6)
+    assert laws[0].belief.variance == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_law_holds_at_its_targets_and_may_drift_far_from_them() -> None:
@@ -122,8 +126,8 @@ def test_many_runs_far_from_the_target_tell_little_more_than_few() -> None:
         laws = plausible_optima(
             runs, rows, find_optima(runs, starts()), pool, np.array([4 * copies])
         )
-        assert gains(belief_of(laws)).total[0] > 0
-        return belief_of(laws).variance
+        assert laws[0].belief.gains()[0] > 0
+        return laws[0].belief.variance
 
     alone, together = Trust(scatter=0, drift=0), Trust(scatter=0, drift=1)
     assert left(30, alone) / left(3, alone) < 0.3

@@ -1,13 +1,16 @@
 """The optima of a law as plausible laws: each a Gaussian by Laplace's approximation, weighed by how
 well it fits the runs that were measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from misfit import Misfit, Rows
+from optima import Measured, Optima
 
-from llmscale.explain.design.misfit import Misfit, Rows
-from llmscale.explain.design.optima import Measured, Optima
-from llmscale.explain.design.plausible import Plausible, from_coefficients
+from llmscale.explain.design.belief import Belief
+from llmscale.explain.design.prospects import Prospects
 from llmscale.explain.laws import Array
 
 _OPTIMA = 4
@@ -15,6 +18,9 @@ _FAR_WORSE = 8.0
 """Optima whose objective is this far above the lowest are implausible."""
 _SAME = 0.5
 """Optima whose targets differ by less than this share of their standard deviation are one."""
+_LEAST_SHARE = 0.01
+_MOVES_NOTHING = 1e-12
+"""Directions with less than this share of the largest spread are rounding."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,45 @@ class Pool:
     inputs: Array
     targets: Array
     misfit: Misfit
+
+
+@dataclass(frozen=True)
+class Plausible:
+    """One optimum: what it says of the targets (T,), what is believed about them, and the logarithm
+    of how plausible it is; only differences from the others count."""
+
+    targets: Array
+    belief: Belief
+    log_weight: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of the targets, as `next` takes the width of an interval."""
+
+    belief: Belief
+
+    @property
+    def width(self) -> float:
+        return float(np.sqrt(self.belief.variance))
+
+    @cached_property
+    def widths_with(self) -> Array:
+        """With each of the runs, one at a time: (K,)."""
+        return np.sqrt(np.maximum(self.belief.variance - self.belief.gains(), 0.0))
+
+    def after(self, run: int) -> "Spread":
+        """Once this run was measured."""
+        return Spread(self.belief.after(run))
+
+
+def prospects_of(members: Sequence[Plausible]) -> Prospects[Spread]:
+    """The optima, with their shares of the weight."""
+    logs = np.array([member.log_weight for member in members])
+    shares = np.exp(logs - logs.max())
+    shares = shares / shares.sum()
+    kept = [one for one in np.argsort(-shares, kind="stable") if shares[one] >= _LEAST_SHARE]
+    return Prospects.of((float(shares[one]), Spread(members[one].belief)) for one in kept)
 
 
 def plausible_optima(
@@ -77,32 +122,35 @@ def _plausible(
         values, slopes = runs.law(coefficients[None], inputs)
         return values[0], slopes[0] * runs.box.slopes(coefficients)
 
-    at_measured, at_open, at_targets = (
+    (_, at_measured), (_, at_open), (targets, at_targets) = (
         said(inputs) for inputs in (runs.inputs, pool.inputs[open_to], pool.targets)
     )
-    design = np.hstack([at_measured[1], own.drift])
+    design = np.hstack([at_measured, own.drift])
     weighed = design / own.noise[:, None]
     prior = np.concatenate([np.full(z.size, runs.prior), np.full(own.drift.shape[1], noise**-2)])
-    covariance = _inverse(design.T @ weighed / noise**2 + np.diag(prior))
-    shift = covariance @ (weighed.T @ (runs.losses - at_measured[0])) / noise**2
+    root = _root(_inverse(design.T @ weighed / noise**2 + np.diag(prior)))
     drift = pool.misfit.drift[open_to]
     no_drift = np.zeros((len(pool.targets), drift.shape[1]))
     bends = optima.slopes[index].T @ optima.slopes[index] / noise**2
     _, log_volume = np.linalg.slogdet(bends + runs.prior * np.eye(z.size))
-    return from_coefficients(
-        at_open[0] + drift @ shift[z.size :],
-        at_targets[0],
-        np.hstack([at_open[1], drift]),
-        np.hstack([at_targets[1], no_drift]),
-        covariance,
+    belief = Belief(
+        np.hstack([at_open, drift]) @ root,
+        np.hstack([at_targets, no_drift]) @ root,
         noise * np.sqrt(pool.misfit.noise[open_to]),
-        -float(optima.objective[index] + 0.5 * log_volume),
     )
+    return Plausible(targets, belief, -float(optima.objective[index] + 0.5 * log_volume))
 
 
 def _alike(one: Plausible, other: Plausible) -> bool:
-    variance = np.mean(np.sum(np.square(other.targets_spread), axis=1)) + np.min(other.noise) ** 2
+    variance = other.belief.variance + np.min(other.belief.noise) ** 2
     return bool(np.mean(np.square(one.targets - other.targets)) < _SAME**2 * variance)
+
+
+def _root(covariance: Array) -> Array:
+    """(P, M): covariance = root root', without directions that are rounding."""
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    kept = values > _MOVES_NOTHING**2 * values[-1]
+    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
 
 
 def _inverse(matrix: Array) -> Array:
