@@ -99,26 +99,34 @@ class ByDesign:
     def __call__(self, pool: Pool, bought: list[int], budget: float) -> list[int]:
         found: list[int] = []
         for turn in range(self.rounds):
-            others = [run for run in range(len(pool.runs)) if run not in {*bought, *found}]
-            others = [run for run in others if pool.cost[run] <= budget]
-            if not others:
-                break
+            most = ANY if turn == self.rounds - 1 else BATCH
             try:
-                outlooks = self._outlooks(pool, [*bought, *found], others)
+                batch, _ = self.batch(pool, [*bought, *found], budget, most)
             except LlmscaleError:  # this law asks for more runs
                 return [*found, *in_order(smallest_first)(pool, [*bought, *found], budget)]
-            prices = _fixed(pool.cost[others])
-            most = ANY if turn == self.rounds - 1 else BATCH
-            batch = best_batch(outlooks, prices, budget, most, once=True, worth=0.0)
-            found += [others[one.run] for one in batch]
-            budget -= sum(one.cost for one in batch)
+            found += batch
+            budget -= float(pool.cost[batch].sum())
         return found
+
+    def batch(
+        self, pool: Pool, bought: list[int], budget: float, most: int
+    ) -> tuple[list[int], float]:
+        """The next runs, and the width that the interval is expected to have after them."""
+        others = [run for run in range(len(pool.runs)) if run not in bought]
+        others = [run for run in others if pool.cost[run] <= budget]
+        if not others:
+            return [], 0.0
+        outlooks = self._outlooks(pool, bought, others)
+        prices = _fixed(pool.cost[others])
+        batch = best_batch(outlooks, prices, budget, most, once=True, worth=0.0)
+        last = batch[-1].after if batch else outlooks
+        return [others[one.run] for one in batch], last.first.width
 
     def _outlooks(self, pool: Pool, bought: list[int], others: Sequence[int]) -> Outlooks:
         params, tokens = (pool.runs[name].to_numpy()[others] for name in ("params", "tokens"))
         told = forecast(pool, bought, pool.target, self.law)
         one = outlook_of(told, params, tokens, misfit=self.misfit, as_fitted=self.as_fitted)
-        return Outlooks(((1.0, one),), (one.width,))
+        return Outlooks.of([(1.0, one)])
 
 
 def _fixed(prices: np.ndarray) -> Callable[[tuple[int, ...]], np.ndarray]:

@@ -23,8 +23,10 @@ SHOWN = (
     "IsoFLOP grid",
 )
 COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#6e6e6e", "#1a1a1a")
+OURS = SHOWN[0]
 NEAR = 1.1
 """An error of at most this many times that of all runs is as good."""
+RESAMPLED = 2000
 
 
 def measured(folder: Path) -> pd.DataFrame:
@@ -32,7 +34,8 @@ def measured(folder: Path) -> pd.DataFrame:
     frame = pd.read_csv(folder / "curves.csv")
     every = frame[frame["chooser"] == ALL].set_index("pool")["error"]
     frame = frame[frame["chooser"] != ALL].copy()
-    frame["log_ratio"] = np.log(frame["error"] / frame["pool"].map(every))
+    frame["of_all"] = frame["pool"].map(every)
+    frame["log_ratio"] = np.log(frame["error"] / frame["of_all"])
     frame["as_good"] = frame["log_ratio"] <= np.log(NEAR)
     frame["kind"] = np.where(frame["pool"].str.contains(", seed"), "simulated", "public")
     return frame
@@ -48,6 +51,53 @@ def table(frame: pd.DataFrame, value: str, written: str) -> str:
         if value.startswith("log_"):
             of = np.exp(of)
         lines.append(f"| {name} | " + " | ".join(written.format(of[one]) for one in shares) + " |")
+    return "\n".join(lines)
+
+
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """By chooser and share: the root mean square of the errors of a family's pools, as a ratio to
+    that of all runs; its geometric mean over the families. One pool whose error is nil by chance
+    moves a mean of ratios of pools as much as ten others, and this one hardly."""
+    squares = frame.assign(error=frame["error"] ** 2, of_all=frame["of_all"] ** 2)
+    means = squares.groupby(["chooser", "share", "family"])[["error", "of_all"]].mean()
+    logs = 0.5 * np.log(means["error"] / means["of_all"])
+    return np.exp(logs.groupby(["chooser", "share"]).mean()).unstack()
+
+
+def pooled_table(frame: pd.DataFrame) -> str:
+    """A row a chooser and a column a share, in Markdown."""
+    found = pooled(frame)
+    lines = ["| chooser | " + " | ".join(f"{100 * one:.0f}%" for one in found.columns) + " |"]
+    lines.append("| --- |" + " --- |" * len(found.columns))
+    for name in SHOWN:
+        lines.append(f"| {name} | " + " | ".join(f"{one:.2f}" for one in found.loc[name]) + " |")
+    return "\n".join(lines)
+
+
+def beside_ours(frame: pd.DataFrame) -> str:
+    """How many times that of ours the pooled error of each other chooser is, with 90% intervals if
+    other pools of the same families had been drawn."""
+    rng = np.random.default_rng(0)
+    of = frame.groupby(["family", "pool", "chooser", "share"])[["error", "of_all"]]
+    squares = of.apply(lambda rows: np.mean(np.square(rows["error"]))).unstack(["chooser", "share"])
+    families = [rows.to_numpy() for _, rows in squares.groupby("family")]
+
+    def ratios(draw: bool) -> np.ndarray:
+        logs = []
+        for rows in families:
+            some = rng.integers(len(rows), size=len(rows)) if draw else np.arange(len(rows))
+            logs.append(0.5 * np.log(rows[some].mean(axis=0)))
+        mean = pd.Series(np.mean(logs, axis=0), squares.columns).unstack("share")
+        return np.exp(mean.loc[list(SHOWN[1:])] - mean.loc[OURS]).to_numpy()
+
+    now = ratios(draw=False)
+    low, high = np.quantile([ratios(draw=True) for _ in range(RESAMPLED)], [0.05, 0.95], axis=0)
+    shares = sorted(frame["share"].unique())
+    lines = ["| chooser | " + " | ".join(f"{100 * one:.0f}%" for one in shares) + " |"]
+    lines.append("| --- |" + " --- |" * len(shares))
+    for name, *values in zip(SHOWN[1:], now, low, high, strict=True):
+        cells = [f"{one:.2f} [{a:.2f}, {b:.2f}]" for one, a, b in zip(*values, strict=True)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -145,9 +145,9 @@ WORLDS: dict[str, tuple[Law, Errors, float]] = {
 def simulated_pools(seeds: int) -> Iterator[Pool]:
     """An IsoFLOP grid of nine budgets from 1e17 to 1e20 FLOPs, nine sizes each; forecast are the
     best runs of 1e21 and 3e21."""
-    for name, (law, errors, noise) in WORLDS.items():
+    for place, (name, (law, errors, noise)) in enumerate(WORLDS.items()):
         for seed in range(seeds):
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng([place, seed])  # worlds that share noise count as one
             C = np.repeat(np.geomspace(1e17, 1e20, 9), 9)
             best = np.asarray(law.optimal(C)[0])  # type: ignore[index]
             N = best * np.tile(np.geomspace(0.2, 5.0, 9), 9)
