@@ -3,7 +3,9 @@
 python experiments/next_runs/next_runs_report.py results/next-runs"""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -42,67 +44,61 @@ def measured(folder: Path) -> pd.DataFrame:
 
 
 def table(frame: pd.DataFrame, value: str, written: str) -> str:
-    """A row a chooser and a column a share, in Markdown."""
-    shares = sorted(frame["share"].unique())
-    lines = ["| chooser | " + " | ".join(f"{100 * one:.0f}%" for one in shares) + " |"]
-    lines.append("| --- |" + " --- |" * len(shares))
-    for name in SHOWN:
-        of = frame[frame["chooser"] == name].groupby("share")[value].mean()
-        if value.startswith("log_"):
-            of = np.exp(of)
-        lines.append(f"| {name} | " + " | ".join(written.format(of[one]) for one in shares) + " |")
+    """The mean of a column by chooser and share; of logarithms the geometric mean of what they are
+    of."""
+    means = frame.groupby(["chooser", "share"])[value].mean().unstack()
+    if value.startswith("log_"):
+        means = np.exp(means)
+    return in_markdown(means.loc[list(SHOWN)], written.format)
+
+
+def in_markdown(frame: pd.DataFrame, written: Callable[[Any], str]) -> str:
+    """A row a chooser and a column a share."""
+    lines = ["| chooser | " + " | ".join(f"{100 * one:.0f}%" for one in frame.columns) + " |"]
+    lines.append("| --- |" + " --- |" * len(frame.columns))
+    for name, values in frame.iterrows():
+        lines.append(f"| {name} | " + " | ".join(map(written, values)) + " |")
     return "\n".join(lines)
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    """By chooser and share: the root mean square of the errors of a family's pools, as a ratio to
-    that of all runs; its geometric mean over the families. One pool whose error is nil by chance
-    moves a mean of ratios of pools as much as ten others, and this one hardly."""
+    """By chooser and share the root mean square of the errors, over the pools of a family, as a
+    ratio to that of all runs; the geometric mean of the families. In a mean of the ratios of pools
+    one whose error is nil by chance counts as much as ten others, and here hardly."""
     squares = frame.assign(error=frame["error"] ** 2, of_all=frame["of_all"] ** 2)
     means = squares.groupby(["chooser", "share", "family"])[["error", "of_all"]].mean()
     logs = 0.5 * np.log(means["error"] / means["of_all"])
     return np.exp(logs.groupby(["chooser", "share"]).mean()).unstack()
 
 
-def pooled_table(frame: pd.DataFrame) -> str:
-    """A row a chooser and a column a share, in Markdown."""
-    found = pooled(frame)
-    lines = ["| chooser | " + " | ".join(f"{100 * one:.0f}%" for one in found.columns) + " |"]
-    lines.append("| --- |" + " --- |" * len(found.columns))
-    for name in SHOWN:
-        lines.append(f"| {name} | " + " | ".join(f"{one:.2f}" for one in found.loc[name]) + " |")
-    return "\n".join(lines)
-
-
-def beside_ours(frame: pd.DataFrame) -> str:
-    """How many times that of ours the pooled error of each other chooser is, with 90% intervals if
-    other pools of the same families had been drawn."""
+def beside_ours(frame: pd.DataFrame) -> pd.DataFrame:
+    """How many times that of ours the pooled error of each other chooser is, with a 90% interval:
+    what other pools of the same families would give (bootstrap)."""
     rng = np.random.default_rng(0)
-    of = frame.groupby(["family", "pool", "chooser", "share"])[["error", "of_all"]]
-    squares = of.apply(lambda rows: np.mean(np.square(rows["error"]))).unstack(["chooser", "share"])
-    families = [rows.to_numpy() for _, rows in squares.groupby("family")]
+    squares = frame.assign(error=frame["error"] ** 2)
+    of = squares.groupby(["family", "pool", "chooser", "share"])["error"].mean()
+    by_pool = of.unstack(["chooser", "share"])
+    families = [rows.to_numpy() for _, rows in by_pool.groupby("family")]
 
-    def ratios(draw: bool) -> np.ndarray:
+    def ratios(draw: bool) -> pd.DataFrame:
         logs = []
         for rows in families:
             some = rng.integers(len(rows), size=len(rows)) if draw else np.arange(len(rows))
             logs.append(0.5 * np.log(rows[some].mean(axis=0)))
-        mean = pd.Series(np.mean(logs, axis=0), squares.columns).unstack("share")
-        return np.exp(mean.loc[list(SHOWN[1:])] - mean.loc[OURS]).to_numpy()
+        mean = pd.Series(np.mean(logs, axis=0), by_pool.columns).unstack("share")
+        return np.exp(mean.loc[list(SHOWN[1:])] - mean.loc[OURS])
 
-    now = ratios(draw=False)
-    low, high = np.quantile([ratios(draw=True) for _ in range(RESAMPLED)], [0.05, 0.95], axis=0)
-    shares = sorted(frame["share"].unique())
-    lines = ["| chooser | " + " | ".join(f"{100 * one:.0f}%" for one in shares) + " |"]
-    lines.append("| --- |" + " --- |" * len(shares))
-    for name, *values in zip(SHOWN[1:], now, low, high, strict=True):
-        cells = [f"{one:.2f} [{a:.2f}, {b:.2f}]" for one, a, b in zip(*values, strict=True)]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    found = ratios(draw=False).astype(object)
+    drawn = [ratios(draw=True).to_numpy() for _ in range(RESAMPLED)]
+    low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
+    for row, column in np.ndindex(found.shape):
+        ends = f"[{low[row, column]:.2f}, {high[row, column]:.2f}]"
+        found.iloc[row, column] = f"{found.iloc[row, column]:.2f} {ends}"
+    return found
 
 
 def draw(frame: pd.DataFrame, path: Path) -> None:
-    """Errors against FLOPs spent, geometric means, one panel a kind of pool."""
+    """Pooled errors against FLOPs spent, one panel a kind of pool."""
     kinds = [
         ("public tables that it was made with", frame[(frame["kind"] == "public") & frame["seen"]]),
         ("other public tables", frame[(frame["kind"] == "public") & ~frame["seen"]]),
@@ -110,10 +106,10 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
     ]
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True, layout="constrained")
     for ax, (title, some) in zip(axes, kinds, strict=True):
+        ratios = pooled(some)
         for name, colour in zip(SHOWN, COLOURS, strict=True):
-            of = some[some["chooser"] == name].groupby("share")
-            spent = [*of["spent"].mean(), 1.0]
-            ratio = [*np.exp(of["log_ratio"].mean()), 1.0]
+            spent = [*some[some["chooser"] == name].groupby("share")["spent"].mean(), 1.0]
+            ratio = [*ratios.loc[name], 1.0]
             bold = name == "next_runs"
             ax.plot(
                 spent, ratio, "o-", color=colour, label=name,
@@ -152,7 +148,12 @@ def main() -> None:
     }
     for title, some in groups.items():
         print(f"\n## {title}: {some['pool'].nunique()} pools\n")
-        print("Error, as a ratio to that of all runs:\n\n" + table(some, "log_ratio", "{:.2f}"))
+        print("Error, root mean square of a family, as a ratio to that of all runs:\n")
+        print(in_markdown(pooled(some).loc[list(SHOWN)], "{:.2f}".format))
+        print("\nThe same, as a ratio to that of next_runs, with 90% intervals:\n")
+        print(in_markdown(beside_ours(some), str))
+        print("\nError, as a ratio to that of all runs, geometric mean of the pools:\n")
+        print(table(some, "log_ratio", "{:.2f}"))
         print(f"\nShare of pools within {NEAR:g}x:\n\n" + table(some, "as_good", "{:.0%}"))
         some = some.assign(log_width=np.log(some["width"]))
         print("\nWidth of 90% intervals, of the loss:\n\n" + table(some, "log_width", "{:.3f}"))
