@@ -2,15 +2,15 @@
 of the others."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pools import Pool
 
 from llmscale import LlmscaleError
-from llmscale.explain.design.batch import best_batch
-from llmscale.explain.design.believed import outlook_of
+from llmscale.explain.design.batch import Prices, best_batch
+from llmscale.explain.design.believed import belief_by_law, outlook_of
 from llmscale.explain.design.outlook import Outlooks
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.fit.parametric import bare_fit
@@ -88,8 +88,11 @@ def largest_first(pool: Pool, bought: list[int], budget: float) -> list[int]:
 
 @dataclass(frozen=True)
 class ByDesign:
-    """Batches by the expected width of the forecast's interval, as `next_runs` chooses them, or
-    without parts of it."""
+    """Batches by the expected width of the forecast's interval, as `next_runs` chooses them.
+
+    Without `misfit` the interval is taken to be that of the law only, and unless candidates are
+    seen `as_fitted` each is measured with the same noise: what an optimal design of a law that is
+    exactly right goes by."""
 
     law: str = LAW
     misfit: bool = True
@@ -117,21 +120,31 @@ class ByDesign:
         if not others:
             return [], 0.0
         outlooks = self._outlooks(pool, bought, others)
-        prices = _fixed(pool.cost[others])
-        batch = best_batch(outlooks, prices, budget, most, once=True, worth=0.0)
+        prices = once(pool.cost[others])
+        batch = best_batch(outlooks, prices, budget, most, worth=0.0)
         last = batch[-1].after if batch else outlooks
         return [others[one.run] for one in batch], last.first.width
 
     def _outlooks(self, pool: Pool, bought: list[int], others: Sequence[int]) -> Outlooks:
         params, tokens = (pool.runs[name].to_numpy()[others] for name in ("params", "tokens"))
         told = forecast(pool, bought, pool.target, self.law)
-        one = outlook_of(told, params, tokens, misfit=self.misfit, as_fitted=self.as_fitted)
+        one = outlook_of(told, params, tokens)
+        if not self.misfit:
+            one = replace(one, misfit=replace(one.misfit, scale=0.0, off=0.0))
+        if not self.as_fitted:
+            one = replace(one, belief=belief_by_law(told, params, tokens))
         return Outlooks.of([(1.0, one)])
 
 
-def _fixed(prices: np.ndarray) -> Callable[[tuple[int, ...]], np.ndarray]:
-    """Prices that do not hang on what is bought."""
-    return lambda bought: prices
+def once(prices: np.ndarray) -> Prices:
+    """These, and more than any budget for what was bought."""
+
+    def asked(bought: tuple[int, ...]) -> np.ndarray:
+        left = prices.copy()
+        left[list(bought)] = np.inf
+        return left
+
+    return asked
 
 
 def forecast(pool: Pool, bought: list[int], at: Any, law: str = LAW) -> Forecast:

@@ -27,7 +27,7 @@ from optima import (
     scattered_starts,
 )
 
-from llmscale.explain.design.batch import best_batch
+from llmscale.explain.design.batch import Prices, best_batch
 from llmscale.explain.laws import Array
 
 TASKS = {
@@ -130,12 +130,23 @@ def _batch(
     if not len(open_to):
         return []
     prospects = prospects_of(plausible_optima(runs, rows, optima, pool, open_to))
-    prices = cost[open_to]
+    prices = _once(cost[open_to])
     for spend, most in ((SHARE_A_BATCH * left, MOST_A_BATCH), (left, 1)):
-        batch = best_batch(prospects, lambda bought: prices, spend, most, once=True, worth=0.0)
+        batch = best_batch(prospects, prices, spend, most, worth=0.0)
         if batch:
             return [int(open_to[one.run]) for one in batch]
     return []
+
+
+def _once(cost: Array) -> Prices:
+    """These, and more than any budget for what was bought."""
+
+    def prices(bought: tuple[int, ...]) -> Array:
+        left = cost.copy()
+        left[list(bought)] = np.inf
+        return left
+
+    return prices
 
 
 def _cheapest(cost: Array, count: int, budget: float) -> list[int]:

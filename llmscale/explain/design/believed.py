@@ -48,23 +48,12 @@ def outlooks_of(laws: Sequence[Believed], params: Array, tokens: Array) -> Outlo
     return Outlooks.of((law.share, outlook_of(law.forecast, params, tokens)) for law in laws)
 
 
-def outlook_of(
-    forecast: Forecast,
-    params: Array,
-    tokens: Array,
-    *,
-    misfit: bool = True,
-    as_fitted: bool = True,
-) -> Outlook:
-    """The outlook of a forecast of one run.
-
-    Without `misfit` the interval is taken to be that of the law only, and unless candidates are
-    seen `as_fitted` each is measured with the same noise: what an optimal design of a law that is
-    exactly right goes by."""
+def outlook_of(forecast: Forecast, params: Array, tokens: Array) -> Outlook:
+    """The outlook of a forecast of one run, for candidates of these N and D."""
     fit = forecast.fit
     assert fit is not None
     target = (float(forecast.params), float(forecast.tokens))
-    belief = _belief(fit, params, tokens, target, as_fitted)
+    belief = _with_errors_of_law(belief_by_law(forecast, params, tokens), fit, params, tokens)
     run_noise = noise_of(fit)
     middle, low, high = (
         float(fit.law.level_of(np.asarray(value)))
@@ -72,19 +61,36 @@ def outlook_of(
     )
     inputs = {"params": target[0], "tokens": target[1]}
     own = forecast.tested.needs if forecast.tested else None
-    scale = misfit_scale(fit) if misfit else 0.0
-    off = float(off_the_optimum(fit, inputs, ())) if misfit else 0.0
+    off = float(off_the_optimum(fit, inputs, ()))
     return Outlook(
         belief,
         (max(middle - low, _LEAST_NOISE), max(high - middle, _LEAST_NOISE)),
         belief.variance + run_noise**2,
         run_noise,
-        Misfit(public_needs(fit.law), own, scale, off, forecast.level),
+        Misfit(public_needs(fit.law), own, misfit_scale(fit), off, forecast.level),
         fit.reach,
         np.log(np.column_stack([params, tokens]))
         - 0.5 * _lag(fit, params, tokens, target)[:, None],
         np.log(np.array(target)),
     )
+
+
+def belief_by_law(forecast: Forecast, params: Array, tokens: Array) -> Belief:
+    """What the draws of the law say of the candidates and of the target, each candidate measured
+    with the noise of a run about the law."""
+    fit = forecast.fit
+    assert fit is not None
+    count = len(params)
+    inputs = [
+        np.append(values, float(at))[None]
+        for values, at in ((params, forecast.params), (tokens, forecast.tokens))
+    ]
+    with np.errstate(all="ignore"):
+        drawn = np.log(with_coefficients(fit.law, fit.replicates).loss(*inputs))
+    drawn = drawn[np.isfinite(drawn).all(axis=1)]
+    low, high = np.quantile(drawn[:, -1], [_TRIMMED, 1 - _TRIMMED])
+    drawn = drawn[(low <= drawn[:, -1]) & (drawn[:, -1] <= high)]
+    return from_draws(drawn[:, :count], drawn[:, count:], noise_of(fit))
 
 
 def noise_of(fit: Fit) -> float:
@@ -97,30 +103,10 @@ def noise_of(fit: Fit) -> float:
     return max(float(np.sqrt(bounded.mean())), _LEAST_NOISE)
 
 
-def _belief(
-    fit: Fit, params: Array, tokens: Array, target: tuple[float, float], as_fitted: bool
-) -> Belief:
-    count = len(params)
-    inputs = [
-        np.append(values, at)[None] for values, at in zip((params, tokens), target, strict=True)
-    ]
-    with np.errstate(all="ignore"):
-        drawn = np.log(with_coefficients(fit.law, fit.replicates).loss(*inputs))
-    drawn = drawn[np.isfinite(drawn).all(axis=1)]
-    low, high = np.quantile(drawn[:, -1], [_TRIMMED, 1 - _TRIMMED])
-    drawn = drawn[(low <= drawn[:, -1]) & (drawn[:, -1] <= high)]
-    belief = from_draws(drawn[:, :count], drawn[:, count:], noise_of(fit))
-    if not as_fitted:
-        return belief
+def _with_errors_of_law(belief: Belief, fit: Fit, params: Array, tokens: Array) -> Belief:
+    """With the noise of a seed, and what a run is off the law besides as an error of the law there,
+    which a repeat has, too, and which runs of nearly the same size and tokens share."""
     own = min(seed_noise(fit), noise_of(fit))
-    return _with_errors_of_law(belief, fit, params, tokens, own)
-
-
-def _with_errors_of_law(
-    belief: Belief, fit: Fit, params: Array, tokens: Array, own: float
-) -> Belief:
-    """With `own` as the noise of a seed, and what a run is off the law besides as an error of the
-    law there, which a repeat has, too, and which runs of nearly the same size and tokens share."""
     at = np.log(np.column_stack([params, tokens]))
     error = np.sqrt(np.maximum(_noise_as_fitted(fit, params, tokens) ** 2 - own**2, 0.0))
     shared = error[:, None] * np.linalg.cholesky(_alike(at, at) + _JITTER * np.eye(len(at)))

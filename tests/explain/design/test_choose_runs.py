@@ -124,8 +124,3 @@ def test_a_branch_is_cheap_once_its_trunk_is_bought() -> None:
 
     batch = best_batch(Variance(linear_law(5)), prices, 2.0, 99, worth=0.0)
     assert [one.cost for one in batch] == [1.0, 0.2, 0.2, 0.2, 0.2, 0.2]
-
-
-def test_each_run_is_bought_once_if_that_is_asked() -> None:
-    batch = best_batch(Variance(linear_law(6, noise=3.0)), each(), 99.0, 99, once=True, worth=0.0)
-    assert sorted(one.run for one in batch) == list(range(RUNS))
