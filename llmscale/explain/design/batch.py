@@ -15,8 +15,8 @@ Prices = Callable[[tuple[int, ...]], Array]
 COST_EXPONENTS = (0.0, 0.25, 0.5)
 """Powers of the cost that a gain is divided by, tried in turn: at 1 cheap runs win, which narrow
 the law and not the distance, at 0 the dearest, which leave nothing for a second one. Which is best
-differs from table to table; 0.25 to 0.75, or 0.5 to 1, came out as these do in the mean
-(experiments/next_runs)."""
+differs from table to table; 0.25 to 0.75, or 0.5 to 1, are as good as these in the mean
+(results/next-runs)."""
 WORTH = 0.01
 """A run that narrows the interval by less than this share of its width is not proposed."""
 

@@ -23,7 +23,7 @@ _WORTH_IT = 0.03
 _COMES_TRUE = 0.75
 """The share of a narrowing, in ln of the width, that comes true of what is expected: a fit with a
 new largest run counts the others less (experiments/next_runs/widths.py measures it). The choice
-needs no such correction, which changes no order."""
+goes without, since by one law the order of batches stays."""
 _LARGEST = 1024.0
 """A width that the budget does not reach is tried with budgets twice as large, up to so many
 times."""
