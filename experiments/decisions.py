@@ -34,7 +34,8 @@ class Step:
 STEPS = (
     Step(
         "Chinchilla's own budget: what to train, how long, and what else could be chosen?",
-        "llmscale plan chinchilla_epoch.csv --flops 5.76e23 --gpu h100 --price-per-hour 2 --out plan.png",
+        "llmscale plan chinchilla_epoch.csv --flops 5.76e23 --gpu h100 --price-per-hour 2 "
+        "--out plan.png",
         "plan.png",
     ),
     Step(
