@@ -9,8 +9,8 @@ import numpy as np
 
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
-from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.surface import LossSurface
+from llmscale.explain.search import crossing
 
 SMALLER = (0.5, 0.25)
 """Shares of N* that are asked to reach the loss of the best size."""

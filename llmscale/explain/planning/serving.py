@@ -7,8 +7,8 @@ import numpy as np
 
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
-from llmscale.explain.planning.search import lowest
 from llmscale.explain.planning.surface import LossSurface
+from llmscale.explain.search import lowest_above_wall
 
 _LEAST_SHARE = 0.01
 """Of N*: no smaller model is looked at."""

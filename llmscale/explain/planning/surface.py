@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.explain.laws import Array, Law
-from llmscale.explain.planning.search import crossing, first_crossing, lowest
+from llmscale.explain.search import crossing, first_crossing, lowest
 from llmscale.quantity import MOST
 
 R_D_STAR, R_N_STAR = 15.39, 5.31

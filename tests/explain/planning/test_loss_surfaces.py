@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscale.explain.laws.chinchilla import Chinchilla
-from llmscale.explain.planning.search import first_crossing, lowest
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR, LossSurface
+from llmscale.explain.search import first_crossing, lowest, lowest_above_wall
 
 laws = st.builds(
     Chinchilla,
