@@ -11,6 +11,7 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import advice_said as said
 from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.deployment import Served
+from llmscale.explain.planning.distance import Distance
 from llmscale.explain.planning.enough import Enough
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
@@ -86,10 +87,13 @@ class Lifetime:
     option: Option
     flops: float
     saves: float
+    is_smallest: bool = False
+    """Whether no smaller model was looked at: one may save more."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "inference_tokens": self.served,
+            "is_smallest_looked_at": self.is_smallest,
             "option": self.option.to_json(),
             "flops": self.flops,
             "saves": self.saves,
@@ -113,6 +117,8 @@ class Advice:
     setting: Setting
     budget: str
     """The compute, as it was said."""
+    distance: Distance | None = None
+    """How far the advised size is from the best one; None if it may not be as large."""
     lifetime: Lifetime | None = None
     steps: TwoSteps | None = field(default=None, repr=False)
     """Both laws on the way to the score of a task, if one was asked for."""
@@ -172,6 +178,7 @@ class Advice:
             "limits_given": self.advised.model.limits.to_json(),
             "hardware": self.judge.hardware and self.judge.hardware.to_json(),
             "advised": self.advised.to_json(),
+            "distance": self.distance and self.distance.to_json(),
             "limits": [one.to_json() for one in self.limits],
             "alternatives": [one.to_json() for one in self.alternatives],
             "lifetime": self.lifetime and self.lifetime.to_json(),

@@ -140,6 +140,7 @@ def _draw_sizes(ax: Axes, plan: "TrainingPlan") -> None:
         ax.plot(params, loss, **look)
         _name_valley(ax, plan, times, params, top)
     flat = plan.params.value * np.array([plan.basin.smallest.value, plan.basin.largest.value])
+    flat = np.clip(flat, low, high)
     ax.axvspan(*flat, color=_GREEN, alpha=0.1, lw=0)
     ax.annotate(
         f"within {100 * plan.basin.within:.3g}%", (np.sqrt(flat.prod()), 0),

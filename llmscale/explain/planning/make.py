@@ -117,8 +117,8 @@ def _other_runs(judge: Judge, flops: float, basin: Basin, serving: Serving | Non
         _run("twice the compute", *best(2 * flops)),
     ]
     params, tokens = map(float, best(flops))
-    for name, side in (("smaller, same C", basin.smallest), ("larger, same C", basin.largest)):
-        runs.append(Run(name, side.value * params, tokens / side.value))
+    for name, share in basin.edges.items():
+        runs.append(Run(f"{name}, same C", share * params, tokens / share))
     if serving is not None:
         served = f"to serve {format_count(serving.served)}"
         runs.append(Run(served, serving.params.value, serving.tokens.value))

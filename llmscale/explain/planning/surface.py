@@ -18,7 +18,7 @@ UNIQUE = "unique_tokens"
 IN_TWO = ("params", "tokens")
 OF_TEXT = (*IN_TWO, UNIQUE)
 """What a law takes that knows what repeated text is worth."""
-_MOST_TIMES = 1e4
+MOST_TIMES = 1e4
 """A size is not asked for the tokens that reach a loss beyond so many times those that its share of
 the compute pays for."""
 _STEPS = 96
@@ -96,7 +96,7 @@ class LossSurface:
         """The fewest tokens with which N parameters reach a loss, `at_least` so many: (B, 1), with
         infinity if none do."""
         first_B1 = np.atleast_2d(np.log(np.asarray(at_least, dtype=float)))
-        log_D_BX = first_B1 + np.linspace(0.0, np.log(_MOST_TIMES), _STEPS)
+        log_D_BX = first_B1 + np.linspace(0.0, np.log(MOST_TIMES), _STEPS)
         log_D_BX = np.minimum(log_D_BX, np.log(float(MOST)))
         found = first_crossing(lambda log_D: self.loss(N, np.exp(log_D)) - loss, log_D_BX)
         return np.exp(found)
