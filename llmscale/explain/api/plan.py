@@ -24,12 +24,13 @@ from llmscale.explain.api.settings import Given, asked_spec, options_given, read
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.figures._place import check_place
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.forecast import Forecast
-from llmscale.explain.laws import LAWS, OneVariableLaw, law_named
+from llmscale.explain.laws import LAWS, law_named
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.inverse import flops_for_loss
@@ -159,9 +160,7 @@ def check_laws(asked: Asked) -> None:
     for fit in asked.given[:1]:
         _check_in_two(fit.law.name, fit.law.inputs)
     for kind in map(law_named, asked.laws):
-        # A law in one variable has its column once it is fitted.
-        inputs = ("one column",) if issubclass(kind, OneVariableLaw) else kind.inputs
-        _check_in_two(kind.name, inputs)
+        _check_in_two(kind.name, inputs_of(kind))
 
 
 def _check_in_two(name: str, inputs: Sequence[str]) -> None:
