@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from llmscale.explain import digits
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.surface import LossSurface
@@ -31,10 +30,14 @@ class Distance:
         larger = self.times > 1.0
         by = f"{self.times:.3g} times" if self.times > 2 else f"{abs(self.times - 1.0):.0%}"
         than = "" if self.times > 2 else " larger than" if larger else " smaller than"
-        return f"{by}{than} the best size, which costs {self.costs.written(digits.number)} {metric}"
+        return f"{by}{than} the best size, which costs {self.costs.written(_short)} of {metric}"
 
     def to_json(self) -> dict[str, Any]:
         return {"times_best_size": self.times, "costs": self.costs.to_json()}
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}"
 
 
 def distance_of(judge: Judge, own: float, best: float, flops: float) -> Distance:
