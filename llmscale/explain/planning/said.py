@@ -160,17 +160,21 @@ def _serving(serving: Serving, params: float) -> str:
         f"with {format_count(serving.served)} tokens to serve, {share:.2f}x of the size, "
         f"{serving.params.written(format_count)} on {serving.tokens.written(format_count)} tokens, "
         f"reaches that loss and saves {serving.saved.written(_percent)} of 6ND to train and 2N a "
-        f"token served, attention not counted{_where_it_ends(serving)}{_in_budget(serving)}"
+        f"token served, attention not counted{_where_it_ended(serving)}{_in_budget(serving)}"
     )
 
 
-def _where_it_ends(serving: Serving) -> str:
+def _where_it_ended(serving: Serving) -> str:
     """That the search ended, if it did so before the lowest cost."""
-    if serving.is_least_share:
-        return f"; no size below {LEAST_SHARE:g}x was looked at, and one may save more"
-    if serving.reaches_least_share:
-        return f"; no size below {LEAST_SHARE:g}x was looked at, where the interval ends"
-    return ""
+    looked = {
+        "": "",
+        "size": f"no size below {LEAST_SHARE:g}x was looked at, and one may save more",
+        "tokens": f"no size that takes {MOST_TIMES:,.0f} times the tokens was looked at, and one "
+        "may save more",
+        "interval": f"its interval ends where the search does, at {LEAST_SHARE:g}x of the size or "
+        f"{MOST_TIMES:,.0f} times the tokens",
+    }[serving.ended]
+    return f"; {looked}" if looked else ""
 
 
 def _in_budget(serving: Serving) -> str:

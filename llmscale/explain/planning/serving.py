@@ -7,13 +7,13 @@ import numpy as np
 
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
-from llmscale.explain.planning.surface import LossSurface
+from llmscale.explain.planning.surface import MOST_TIMES, LossSurface
 from llmscale.explain.search import lowest, lowest_above_wall
 
 LEAST_SHARE = 0.01
 """Of N*: no smaller model is looked at."""
-_AT_THE_END = 1.001
-"""A share next to the least one is where the search ended, and not where the cost is lowest."""
+_NEXT_TO = 1.01
+"""An answer next to where the search ended is not where the cost is lowest."""
 _LEAST_COUNT = 10.0
 """Parameters, and tokens: no model has fewer."""
 _NEVER = 1e300
@@ -28,7 +28,8 @@ class Serving:
     `in_budget` are N and D of the lowest loss if the budget of the plan has to pay for serving,
     too; None if it cannot. `lifetime_flops` are those of training and serving, and `saved` the
     share of what the compute-optimal run takes for both that they save. `share` is N as a share of
-    that of the compute-optimal run."""
+    that of the compute-optimal run. `ended` says of which an answer lies where the search ended:
+    the `size` or the `tokens`, an end of their `interval`, or nothing."""
 
     served: float
     share: Estimate
@@ -36,23 +37,15 @@ class Serving:
     tokens: Estimate
     lifetime_flops: float
     saved: Estimate
+    ended: str = ""
     in_budget: tuple[float, float] | None = None
-
-    @property
-    def is_least_share(self) -> bool:
-        """Whether the search ended here: a smaller model may cost less still."""
-        return self.share.value <= _AT_THE_END * LEAST_SHARE
-
-    @property
-    def reaches_least_share(self) -> bool:
-        """Whether it ended here by the law, or at the low end of the interval."""
-        return self.is_least_share or self.share.low <= _AT_THE_END * LEAST_SHARE
 
     def to_json(self) -> dict[str, Any]:
         return {
             "inference_tokens": self.served,
             "share_of_params": self.share.to_json(),
-            "least_share": LEAST_SHARE,
+            "searched": {"least_share": LEAST_SHARE, "most_times_tokens": MOST_TIMES},
+            "search_ended_at": self.ended or None,
             "params": self.params.to_json(),
             "tokens": self.tokens.to_json(),
             "lifetime_flops": self.lifetime_flops,
@@ -68,8 +61,28 @@ def serving_of(judge: Judge, flops: float, served: float) -> Serving:
         lambda surface: _cheapest(surface, flops, served)
     )
     total = lifetime_flops(params.value, tokens.value, served)
-    in_budget = _in_budget(judge.surface, flops, served)
-    return Serving(served, share, params, tokens, total, saved, in_budget)
+    most = MOST_TIMES * float(judge.surface.best(flops)[1])
+    return Serving(
+        served=served,
+        share=share,
+        params=params,
+        tokens=tokens,
+        lifetime_flops=total,
+        saved=saved,
+        ended=_ended(share, tokens, most),
+        in_budget=_in_budget(judge.surface, flops, served),
+    )
+
+
+def _ended(share: Estimate, tokens: Estimate, most: float) -> str:
+    """What of an answer lies where the search ended."""
+    if share.value <= _NEXT_TO * LEAST_SHARE:
+        return "size"
+    if tokens.value >= most / _NEXT_TO:
+        return "tokens"
+    if share.low <= _NEXT_TO * LEAST_SHARE or tokens.high >= most / _NEXT_TO:
+        return "interval"
+    return ""
 
 
 def lifetime_flops(N: Any, D: Any, served: float) -> Any:

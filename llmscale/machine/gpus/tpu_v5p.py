@@ -10,6 +10,5 @@ class TPUv5p:
     source = "Google Cloud, TPU v5p: system architecture (2023)"
     mfu = 0.51
     mfu_source = (
-        "MaxText MaxText/configs/v5p/README.md (2024): 32B to 1,024B on 64 to 4,096 chips, "
-        "51.6% to 71.5%"
+        "MaxText configs/v5p/README.md (2024): 32B to 1,024B on 64 to 4,096 chips, 51.6% to 71.5%"
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llmscale.commands import app, output
 from llmscale.errors import InputError
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.laws.data_constrained import DataConstrained
+from llmscale.machine.gpus import GPUS, USUAL_MFU
 
 HOFFMANN = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.336, beta=0.283)
 """With which Sardana et al. 2024 made their examples."""
@@ -388,3 +390,55 @@ def test_the_command_says_what_the_call_gives_and_draws_it(
     assert f"read: {called.judge.fit.origin.reading}" in str(called).splitlines()
     assert called.verdict.endswith(", inside the runs")
     assert called._repr_html_().count("<tr") == 1 + len(called.choices)
+
+
+def test_the_page_has_every_gpu_as_the_menu_has_it() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "planning.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    rows = rows[1:]  # under their heading
+    assert [row[0].strip("`") for row in rows] == list(GPUS.names)
+    for name, peak, memory, bandwidth, watts, mfu, source, mfu_source in rows:
+        gpu = GPUS.find(name.strip("`"))
+        figures = (gpu.peak_flops / 1e12, gpu.memory_bytes / 1e9, gpu.memory_bytes_per_second / 1e9)
+        told = [
+            float(one.replace(",", "")) for one in (peak, memory.removesuffix(" GB"), bandwidth)
+        ]
+        assert told == pytest.approx(figures)
+        assert watts == ("not published" if gpu.power_watts is None else f"{gpu.power_watts:g}")
+        assert float(mfu) == gpu.mfu
+        assert source == gpu.source
+        # Of every other GPU it says where its MFU was published.
+        assert gpu.mfu_source.startswith(mfu_source)
+        assert (gpu.mfu == USUAL_MFU) == (mfu_source == "assumed")
+        assert "assumed" in mfu_source or re.search(r"\b20\d\d\b", mfu_source)
+        assert re.search(r"\b20\d\d\b", source)
+
+
+def test_the_nearest_shape_says_how_far_it_is_from_the_best_size(exact: llmscale.Fit) -> None:
+    for flops, is_far in ((1e22, False), (1e14, True)):
+        plan = llmscale.plan(exact, flops=flops, vocab_size=50_000)
+        assert plan.shape is not None
+        own, distance = plan.shape.choice.params, plan.shape.distance
+        assert distance.times == pytest.approx(own / plan.params.value)
+        cost = HOFFMANN.loss(own, plan.flops / (6 * own)) - plan.loss.value
+        assert distance.costs.value == pytest.approx(cost)
+        assert ("than the best size, which costs" in dict(plan.said())["shape"]) == is_far
+        assert plan.to_json()["shape"]["times_best_size"] == distance.times
+        assert (abs(distance.times - 1) > 0.05) == is_far
+
+
+@pytest.mark.parametrize(
+    ("law", "served", "ended"),
+    [
+        (HOFFMANN, "1T", ""),
+        (HOFFMANN, "1e20", "tokens"),
+        # Of flat exponents a hundredth of the size reaches the loss with 1,500 times the tokens.
+        (Chinchilla(E=1.0, A=4.0, B=10.0, alpha=0.05, beta=0.1), "1e20", "size"),
+    ],
+)
+def test_an_answer_where_a_search_ended_says_so(law: Chinchilla, served: str, ended: str) -> None:
+    plan = llmscale.plan(fitted(runs(law), 0), flops=1e22, inference_tokens=served)
+    assert plan.serving is not None
+    assert plan.serving.ended == ended
+    assert ("was looked at, and one may save more" in dict(plan.said())["serving"]) == bool(ended)
+    assert plan.to_json()["serving"]["search_ended_at"] == (ended or None)
