@@ -11,8 +11,8 @@ Array = NDArray[Any]
 Function = Callable[[Array], Array]
 _HALVINGS = 60
 """Bisections: what is left of the widest range here, ln 1e36, is less than a float tells apart."""
-_SECTIONS = 80
-"""Of the golden ratio, by the same measure."""
+_SECTIONS, _BESIDE_A_WALL = 80, 60
+"""Of the golden ratio, by the same measure; next to a wall the sides of it have to stay apart."""
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -40,22 +40,22 @@ def first_crossing(function: Function, points_BX: Array) -> Array:
 
 def lowest(function: Function, low: Any, high: Any) -> Array:
     """Where a function with one valley is lowest, by golden-section search."""
-    low, high = _valley(function, low, high)
+    low, high = _valley(function, low, high, _SECTIONS)
     return np.asarray(0.5 * (low + high))
 
 
 def lowest_above_wall(function: Function, low: Any, high: Any) -> Array:
     """The same if the function has a wall on the left of its valley, on the side of which it is
     low."""
-    low, high = _valley(function, low, high)
+    low, high = _valley(function, low, high, _BESIDE_A_WALL)
     middle = 0.5 * (low + high)
     return np.asarray(np.where(function(middle) > function(high), high, middle))
 
 
-def _valley(function: Function, low: Any, high: Any) -> tuple[Array, Array]:
+def _valley(function: Function, low: Any, high: Any, sections: int) -> tuple[Array, Array]:
     """Both ends of what is left of a range."""
     low, high = _as_arrays(low, high)
-    for _ in range(_SECTIONS):
+    for _ in range(sections):
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         falls = function(left) > function(right)
         low, high = np.where(falls, left, low), np.where(falls, high, right)

@@ -38,7 +38,7 @@ from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.make import Wanted, make_plan
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import IN_TWO, OF_TEXT, UNIQUE
-from llmscale.explain.planning.target import target_of
+from llmscale.explain.planning.target import target_in, target_of
 from llmscale.explain.planning.training_plan import TrainingPlan
 from llmscale.explain.table import RunTable
 from llmscale.settings import shows_keywords
@@ -130,7 +130,12 @@ def _made(
 
 def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:
     """The least compute that reaches a loss, by the law that is taken at that compute."""
-    fit, chosen = _fit_at(asked, _usual_flops(asked))
+    usual = 1.0
+    if not asked.given:
+        runs = read_for(asked)
+        target_in(runs.loss_unit, runs.metric, loss)  # refused before anything is fitted
+        usual = _usual_flops(runs)
+    fit, chosen = _fit_at(asked, usual)
     target = target_of(fit, loss)
     found = flops_for_loss(judge_of(asked, fit, unique), target)
     again, chosen = _fit_at(asked, found.value)
@@ -140,11 +145,9 @@ def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, 
     return Budget(found, target.said, target.loss), again, chosen
 
 
-def _usual_flops(asked: Asked) -> float:
+def _usual_flops(runs: RunTable) -> float:
     """A budget that the table knows: its largest."""
-    if asked.given:
-        return 1.0
-    frame = read_for(asked).frame
+    frame = runs.frame
     largest = float((6.0 * frame["params"] * frame["tokens"]).max())
     return largest if largest > 0 else 1.0
 

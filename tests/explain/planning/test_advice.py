@@ -118,6 +118,12 @@ def test_heads_that_share_keys_divide_into_groups() -> None:
         cache = 2 * model.shape.n_layer * kept * 2 * SETTING["context"]
         assert advice.advised.served.cache_bytes == cache
         assert f"{group} heads to one of keys" in dict(advice.said())["shape"]
+        assert advice.distance is None  # it is as large as its memory allows
+    far, near = advised(heads_per_kv=13, serve_memory="80GB"), advised()
+    assert abs(far.distance.times - 1) > 0.05
+    assert "times the best size, which costs 0.013 [" in dict(far.said())["shape"]
+    assert "the best size" not in dict(near.said())["shape"]
+    assert near.to_json()["distance"]["times_best_size"] == near.distance.times
     with pytest.raises(llmscale.InputError, match="each 1,000 share their keys and values: the la"):
         advised(serve_memory="1.5GB", heads_per_kv=1000)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -442,3 +443,76 @@ def test_an_answer_where_a_search_ended_says_so(law: Chinchilla, served: str, en
     assert plan.serving.ended == ended
     assert ("was looked at, and one may save more" in dict(plan.said())["serving"]) == bool(ended)
     assert plan.to_json()["serving"]["search_ended_at"] == (ended or None)
+
+
+def test_what_needs_no_fit_is_refused_before_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_fit(*_: Any, **__: Any) -> Any:
+        pytest.fail("a fit was made")
+
+    for module in ("plan", "advise"):
+        monkeypatch.setattr(f"llmscale.explain.api.{module}.fit_of", no_fit)
+    pipe, table = tmp_path / "plan.png", runs()
+    os.mkfifo(pipe)
+    table = table.assign(score=100 - 10 * table["loss"])
+    unrounded = tmp_path / "runs.csv"
+    table.to_csv(unrounded)
+    in_percent: dict[str, Any] = {"columns": {"loss": "score"}, "units": {"loss": "percent"}}
+    served: dict[str, Any] = {"flops": 1e21, "serve_on": "l4"}
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (llmscale.plan, {"flops": 1e21, "output": pipe}, "is a pipe or a device"),
+        (llmscale.plan, {"flops": 1e21, "law": "power-floor"}, "power-floor predicts from params"),
+        (llmscale.plan, {"gpu_hours": 1e30, "gpu": "h100"}, "H100 SXM are 1.18e.48 FLOPs, more th"),
+        (llmscale.plan, {"loss": 101, **in_percent}, "101 is no percent"),
+        (llmscale.advise, {"flops": 1e21, "law": "moe"}, "moe predicts from params_total"),
+        (llmscale.advise, {**served, "heads_per_kv": 1000}, "no built-in shape has heads"),
+        (llmscale.advise, {**served, "rounded": unrounded}, "does not say what rounding costs"),
+        (llmscale.advise, {**served, "rounded": table}, r"^rounded in the call is .{83}\n"),
+        (llmscale.advise, {**served, "rounded": tmp_path / "no.csv"}, "there is no file"),
+    ]
+    for call, asked, problem in wrong:
+        with pytest.raises(InputError, match=problem):
+            call(table, **asked)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"best_of": "params,tokens", "where": "params > 1e8", "law": "chinchilla", "level": 0.8},
+    {"columns": {"params": "size", "tokens": "text"}, "law": "anchored"},
+    {"where": "params > 2e8", "count": "params_total", "level": 0.5},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_all_calls_agree_to_the_last_digit_by_every_option_of_a_table(
+    options: dict[str, Any],
+) -> None:
+    table = runs(noise=0.003)
+    if "best_of" in options:
+        table = pd.concat([table, table.assign(loss=1.01 * table["loss"])], ignore_index=True)
+    table = table.assign(size=1.5 * table["params"], text=2.0 * table["tokens"])
+    asked = {"bootstrap": 20, "diagnostics": False, **options}
+    told = llmscale.predict(table, flops=1e22, **asked)
+    best = llmscale.optimal(table, 1e22, **asked)
+    plan = llmscale.plan(table, flops=1e22, **asked)
+    advice = llmscale.advise(table, flops=1e22, **asked)
+    forecast = told.to_json()
+    assert forecast == best.to_json() == plan.to_json()["forecast"]
+    assert forecast == advice.to_json()["compute_optimal"]
+    (point,) = forecast["predictions"]
+    assert plan.params.to_json() == {
+        "value": point["params"],
+        "interval": point["intervals"]["params"],
+    }
+    assert plan.loss.to_json() == {
+        "value": point["loss"],
+        "interval": [point["low"], point["high"]],
+    }
+    assert plan.level == advice.level == options.get("level", 0.9)
+    assert plan.shape is not None
+    assert advice.advised.choice.loss == plan.shape.choice.loss
+    alone = llmscale.predict(
+        table, params=plan.shape.choice.params, tokens=plan.shape.choice.tokens, **asked
+    )
+    if "law" in options:
+        assert alone.loss == plan.shape.choice.loss.value
