@@ -20,6 +20,7 @@ from llmscale.explain.planning.real_shape import Setting
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
+from llmscale.runs.json_values import plain
 
 
 @dataclass(frozen=True)
@@ -169,10 +170,13 @@ class Advice:
         return said.sentences(self)
 
     def to_json(self) -> dict[str, Any]:
-        """What `advise --json` prints."""
-        return {
+        """What `advise --json` prints, as `plan --json` has it."""
+        payload = {
             "law": self.judge.fit.law.name,
             "metric": self.metric,
+            "formula": self.judge.fit.formula,
+            "read": self.judge.fit.origin.reading or None,
+            "setting": self.setting.to_json(),
             "level": self.level,
             "budget": self.budget,
             "limits_given": self.advised.model.limits.to_json(),
@@ -189,6 +193,7 @@ class Advice:
             "compute_optimal": self.best.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
+        return dict(plain(payload))
 
     def __repr__(self) -> str:
         return first_lines(str(self))

@@ -1,7 +1,7 @@
 """The nearest model that can be built: a shape of the ladder, by the count that the law's N is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class Setting:
                 "give a divisor of usual numbers of heads: --heads-per-kv 4",
             )
         return found
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
     def __str__(self) -> str:
         shared = f", {self.heads_per_kv} heads to one of keys" if self.heads_per_kv > 1 else ""

@@ -214,6 +214,7 @@ def test_runs_on_repeated_text_are_as_far_beyond_the_table_as_they_are_themselve
 
 def test_the_score_of_a_task_is_forecast_for_every_model() -> None:
     advice = advised(task="task_acc", serve_memory="1GB")
+    assert advice.to_json()["advised"]["served"]["tokens_per_second"] is None  # no bandwidth given
     for one in advice.options:
         truth = score(TRUTH.loss(one.model.params, one.model.tokens))
         assert one.score.value == pytest.approx(truth, abs=0.02)

@@ -116,8 +116,10 @@ def test_no_compute_reaches_a_loss_below_the_floor(noisy: llmscale.Fit) -> None:
     with pytest.raises(InputError, match=r"1\.6 is below the floor 1\.7\d* \[1\.\d+, 1\.\d+\]"):
         llmscale.plan(noisy, loss=1.6)
     near = llmscale.plan(noisy, loss=floor + 0.01)
-    assert near.to_json()["budget"]["flops"]["interval"][1] == "any"
-    assert math.isinf(near.budget.flops.high)
+    # So far out a run may have it with a millionth of the compute, where no end is looked for.
+    assert near.to_json()["budget"]["flops"]["interval"] == ["any", "any"]
+    assert (near.budget.flops.low, near.budget.flops.high) == (-math.inf, math.inf)
+    assert "[any, any] FLOPs at the least" in dict(near.said())["budget"]
     assert "target-not-sure" in codes(near)
     assert "target-above-runs" in codes(llmscale.plan(noisy, loss=20))
     with pytest.raises(InputError, match="takes no training"):
@@ -388,7 +390,9 @@ def test_the_command_says_what_the_call_gives_and_draws_it(
         kept, gpu_hours=1000, gpu="h200", level=0.8, inference_tokens="1T", gpus=8, price_per_hour=2
     )
     assert payload == called.to_json()
-    assert f"read: {called.judge.fit.origin.reading}" in str(called).splitlines()
+    assert f"read: {payload['read']}" in str(called).splitlines()
+    assert payload["setting"] == called.setting.to_json()
+    assert payload["formula"] in str(called)
     assert called.verdict.endswith(", inside the runs")
     assert called._repr_html_().count("<tr") == 1 + len(called.choices)
 
