@@ -13,6 +13,8 @@ _HALVINGS = 60
 """Bisections: what is left of the widest range here, ln 1e36, is less than a float tells apart."""
 _SECTIONS, _BESIDE_A_WALL = 80, 60
 """Of the golden ratio, by the same measure; next to a wall the sides of it have to stay apart."""
+_POINTS = 33
+"""At which a range is tried first if it may have several valleys."""
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -42,6 +44,20 @@ def lowest(function: Function, low: Any, high: Any) -> Array:
     """Where a function with one valley is lowest, by golden-section search."""
     low, high = _valley(function, low, high, _SECTIONS)
     return np.asarray(0.5 * (low + high))
+
+
+def lowest_of_valleys(function: Function, low: Any, high: Any) -> Array:
+    """The same of a function with several valleys, or flat on the sides of one: the lowest of those
+    that are as wide as a thirtieth of the range."""
+    low, high = _as_arrays(low, high)
+    step = (high - low) / (_POINTS - 1)
+    place, least = low, np.full(np.shape(low), np.inf)
+    for part in range(_POINTS):
+        point = low + part * step
+        value = function(point)
+        is_lower = value < least
+        place, least = np.where(is_lower, point, place), np.where(is_lower, value, least)
+    return lowest(function, np.maximum(place - step, low), np.minimum(place + step, high))
 
 
 def lowest_above_wall(function: Function, low: Any, high: Any) -> Array:

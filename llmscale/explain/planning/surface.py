@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.explain.laws import Array, Law
-from llmscale.explain.search import crossing, first_crossing, lowest
+from llmscale.explain.search import crossing, first_crossing, lowest_of_valleys
 from llmscale.quantity import MOST
 
 R_D_STAR, R_N_STAR = 15.39, 5.31
@@ -85,7 +85,8 @@ class LossSurface:
         def loss(log_N: Array) -> Any:
             return self.loss(np.exp(log_N), np.exp(total - log_N))
 
-        log_N = lowest(loss, np.zeros(shape), np.broadcast_to(total, shape))
+        # Where nothing is left to gain of the text, the loss is flat on both sides of its valley.
+        log_N = lowest_of_valleys(loss, np.zeros(shape), total)
         return np.exp(log_N), np.exp(total - log_N)
 
     def lowest_loss(self, C: Any) -> Any:
