@@ -200,8 +200,11 @@ class Adviser:
             )
         if limits.deployment is not None:
             for name, (only, _) in limits.deployment.each_limit.items():
-                most = getattr(largest_served(only, self.setting), self.advised.model.count)
-                allowed[name] = f"{_allowed(name, only)}, N up to {format_count(most)}"
+                most = largest_served(only, self.setting)
+                size = format_count(getattr(most, self.advised.model.count))
+                is_last = most == self.setting.shapes[-1]
+                upto = f"N up to {size}{', the largest built-in shape' * is_last}"
+                allowed[name] = f"{_allowed(name, only)}, {upto}"
         for name, said in allowed.items():
             gain = self._gain(freed[name]) if name in freed else None
             yield Limit(name, said, name in freed, gain)

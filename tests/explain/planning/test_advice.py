@@ -12,6 +12,7 @@ import llmscale
 from llmscale.explain.fit.published import published_fit
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.planning.deployment import Deployment, Load, Server
+from llmscale.quantity import format_count
 from llmscale.runs.shape import Shape, ladder
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.37)
@@ -126,6 +127,15 @@ def test_heads_that_share_keys_divide_into_groups() -> None:
     assert near.to_json()["distance"]["times_best_size"] == near.distance.times
     with pytest.raises(llmscale.InputError, match="each 1,000 share their keys and values: the la"):
         advised(serve_memory="1.5GB", heads_per_kv=1000)
+
+
+def test_a_limit_that_every_shape_meets_says_so() -> None:
+    wide, narrow = (dict(advised(serve_memory=size).said())["memory"] for size in ("9000TB", "9GB"))
+    largest = ladder(**SETTING)[-1].params
+    assert wide.endswith(
+        f"N up to {format_count(largest)}, the largest built-in shape; does not bind"
+    )
+    assert "largest built-in" not in narrow
 
 
 def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:
