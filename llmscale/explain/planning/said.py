@@ -103,7 +103,7 @@ def amount(value: float) -> str:
     """Hours or money: `2.5`, `8,400`, `1.87M`."""
     if value < 100:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if value < 1e5 else format_count(value)
+    return f"{value:,.0f}" if round(value) < 1e5 else format_count(value)
 
 
 def energy(kwh: float) -> str:
