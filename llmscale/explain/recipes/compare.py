@@ -23,6 +23,7 @@ from llmscale.explain.recipes.frontiers import (
     noise_of,
 )
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined, join
+from llmscale.explain.recipes.loss_units import check_ratios, check_units
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier
 from llmscale.explain.recipes.outlying import Outlying, draws_of
 from llmscale.explain.recipes.posterior import LawDraws
@@ -56,9 +57,11 @@ def compare_recipes(
     all have and at each of `at`. `by` is the column that tells recipes of one table apart. Raises
     InputError for recipes that do not compare."""
     notes = check_comparable(tables, by)
+    check_units(tables, by)
     column, more = chosen_metric(tables, metric)
     joined = join(tables, law, floor, column)
     check_overlap(joined)
+    check_ratios(joined)
     draws, outlying = draws_of(joined.runs, seed)
     frontiers = _frontiers(joined, draws)
     today = joined.overlap[1]

@@ -284,6 +284,23 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "other texts": (lambda: [_two(data_fingerprint=("aa", "bb"))], "other texts"),
     "other validation": (lambda: [_two(val_set=("c4", "pile"))], "measured on other texts"),
     "other tokenizers": (lambda: [_two(vocab_size=(1000, 2000))], "do not compare"),
+    "bits and nats": (
+        lambda: [_with_loss(ladder(0.7, seed=1)["loss"] / math.log(2))],
+        "b seems to be in bits and a in nats",
+    ),
+    "nats and bits, unpaired": (
+        lambda: [_with_loss(ladder(seed=1, sizes=1.1 * SIZES)["loss"] * math.log(2), 1.1 * SIZES)],
+        "a seems to be in bits and b in nats",
+    ),
+    "per token and per byte": (
+        lambda: [_with_loss(ladder(0.7, seed=1)["loss"] / 2.9)],
+        "another unit, tokenizer or text",
+    ),
+    "other units": (lambda: [_two(loss_unit=("nats", "bits"))], "loss_unit: a nats, b bits"),
+    "training and validation": (
+        lambda: [{"a": ladder(), "b": ladder().rename(columns={"loss": "train_loss"})}],
+        "the loss of b is of training data",
+    ),
     "bits per byte of one": (
         lambda: ([_two()], {"metric": "bits_per_byte"}),
         "a and b has no bits_per_byte",
@@ -302,6 +319,24 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no figure": (lambda: ([_two()], {"output": "figure.doc"}), "cannot draw"),
 }
+
+
+def _with_loss(loss: Any, sizes: Any = SIZES) -> dict[str, pd.DataFrame]:
+    """A recipe, and another with these losses."""
+    return {"a": ladder(), "b": ladder(sizes=sizes).assign(loss=loss)}
+
+
+@pytest.mark.parametrize("share", [0.9, 0.8])
+def test_a_loss_that_is_far_lower_is_not_taken_for_one_in_another_unit(share: float) -> None:
+    found = llmscale.compare(_with_loss(share * ladder()["loss"])).at()[0]
+    assert found.high < 0.2
+
+
+def test_losses_are_in_the_unit_that_they_are_said_to_be_in() -> None:
+    tables = _with_loss(ladder()["loss"] / math.log(2))
+    assert llmscale.compare(tables, units={"loss": "nats"}).at()[0].low > 10
+    tables["b"] = tables["b"].rename(columns={"loss": "loss_bits"})
+    assert llmscale.compare(tables).at()[0].value == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.parametrize("case", BAD)
