@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from llmscale.errors import InputError, both, listed
 from llmscale.explain import digits
-from llmscale.explain.estimation.levels import distinct, levels, numbers
+from llmscale.explain.estimation.levels import levels, numbers
 from llmscale.explain.laws import Array
+from llmscale.explain.recipes.differing import equal_runs
 from llmscale.explain.recipes.joined import RECIPE, Joined
 from llmscale.explain.table import RunTable, parse_units
 from llmscale.explain.table.columns.names import is_training, per_byte
@@ -115,7 +115,7 @@ def _ratios(joined: Joined) -> Iterator[_Ratio]:
     """Of every recipe and the baseline, at the sizes and tokens that both have, or if those are few
     at the compute that both have."""
     frame, baseline = joined.frame, joined.names[0]
-    log_loss = np.log(frame.groupby([_points(frame), RECIPE])["loss"].median().unstack())
+    log_loss = np.log(frame.groupby([equal_runs(frame), RECIPE])["loss"].median().unstack())
     slope = _slope(*_best(frame, baseline))
     for name in joined.names[1:]:
         shared = log_loss[[baseline, name]].dropna()
@@ -128,14 +128,6 @@ def _ratios(joined: Joined) -> Iterator[_Ratio]:
             yield _Ratio(name, baseline, first - second, slope, where)
         else:
             yield _Ratio(baseline, name, second - first, slope, where)
-
-
-def _points(frame: pd.DataFrame) -> NDArray[np.int_]:
-    """The index of every run's size and tokens, or of its compute if those are not known."""
-    columns = [numbers(frame, name) for name in ("params", "tokens")]
-    if not all(np.isfinite(values).all() for values in columns):
-        columns = [numbers(frame, "flops")]
-    return distinct([levels(values) for values in columns])
 
 
 def _best(frame: pd.DataFrame, name: str) -> tuple[Array, Array]:

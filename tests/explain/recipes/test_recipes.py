@@ -113,7 +113,7 @@ def test_pairs_of_one_seed_narrow_the_interval() -> None:
     unpaired["flops"] *= 1.02
     apart = llmscale.compare({"adamw": ladder(common=0.9), "muon": unpaired})
     assert "runs-unpaired" in {note.code for note in apart.notes}
-    assert known().pairing.startswith("12 pairs of one size, tokens and seed share")
+    assert known().pairing.startswith("12 pairs of runs of one size, tokens and seed have")
     widths = [math.log(one.at()[0].high / one.at()[0].low) for one in (known(), apart)]
     assert widths[0] < 0.7 * widths[1]
     assert known().paired_share > 0.6
@@ -238,6 +238,11 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
     "split-outside-runs": lambda: llmscale.compare(
         {"a": grid(), "b": grid(of_tokens=5000.0, seed=1)}
     ),
+    "settings-as-repeats": lambda: llmscale.compare(_two(schedule=(["wsd", "cosine"] * 6, "wsd"))),
+    "flops-differ": lambda: llmscale.compare(
+        {"a": ladder(), "b": ladder(0.8, seed=1).assign(flops=lambda runs: 2 * runs["flops"])}
+    ),
+    "runs-the-same": lambda: llmscale.compare({"a": ladder(), "b": ladder()}),
     "rates-as-repeats": lambda: llmscale.compare(_two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
 }
 
@@ -260,6 +265,63 @@ def test_what_makes_recipes_differ_besides_is_said(code: str) -> None:
     plain = _two(lr=(1e-3, 2e-3), optimizer=("adamw", "muon"))
     if code == "rates-not-tuned":
         assert not llmscale.compare(plain).notes
+
+
+@pytest.mark.parametrize(
+    "name", ["batch_size", "seq_len", "warmup_steps", "weight_decay", "steps", "dropout", "dtype"]
+)
+def test_a_setting_besides_the_recipe_is_told_and_doubted(name: str) -> None:
+    found = llmscale.compare(_one_table("optimizer", **{name: (16, 64)}), by="optimizer")
+    (one,) = found.settings
+    assert (one.name, one.values) == (name, {"a": ("16",), "b": ("64",)})
+    assert f"settings: recipes differ besides optimizer in {name} (a 16, b 64)" in str(found)
+    assert "recipes-differ-too" in {note.code for note in found.notes}
+
+
+def test_settings_that_go_with_the_size_are_no_difference_of_recipes() -> None:
+    width = np.repeat(np.arange(1, 7) * 64, 2)
+    tables = _two(width=(width, width), grad_norm=tuple(np.random.default_rng(0).random((2, 12))))
+    found = llmscale.compare({name: runs.iloc[:-2] for name, runs in tables.items()})
+    assert not found.settings
+    assert "settings: none differs in the tables" in str(found)
+
+
+def test_recipes_that_each_change_one_setting_are_not_doubted() -> None:
+    first = ladder(recipe="usual", schedule="wsd", optimizer="adamw")
+    runs = [
+        first,
+        ladder(0.8, seed=1, recipe="cosine", schedule="cosine", optimizer="adamw"),
+        ladder(0.7, seed=2, recipe="muon", schedule="wsd", optimizer="muon"),
+    ]
+    found = llmscale.compare(pd.concat(runs), by="recipe")
+    assert not found.notes
+    assert [one.name for one in found.settings] == ["schedule", "optimizer"]
+    assert found.settings[1].values == {"usual": ("adamw",), "muon": ("muon",)}
+
+
+def test_runs_that_are_the_same_need_the_same_compute_and_pass_the_gate() -> None:
+    found = llmscale.compare({"a": ladder(), "b": ladder()}, at=1e22, fail_below=1.0)
+    assert [(one.low, one.value, one.high) for one in found.multipliers] == [(1.0, 1.0, 1.0)] * 2
+    assert found.passed
+    assert found.sentences == ("b has the runs of a, loss for loss: it needs the same compute",)
+    assert {name for name, _ in found.said()} == {"settings", "gate"}
+
+
+def test_a_budget_is_said_to_be_inside_below_or_beyond_the_runs() -> None:
+    short = ladder(0.8, seed=1).query("flops < 1e19")
+    found = llmscale.compare({"a": ladder(), "b": short})
+    low, high = found.joined.overlap
+    assert found.place(high) == "the largest compute that all have"
+    assert found.place(math.sqrt(low * high)) == "inside the runs"
+    assert found.place(low / 4) == "4x below the runs"
+    assert found.place(1.5 * high) == "1.5x beyond the compute that all have"
+    assert found.place(20 * high) == "20x beyond the runs"
+
+
+def test_recipes_that_are_told_apart_by_a_number_are_named_by_it() -> None:
+    runs = _one_table("recipe", bits=(16, 4))
+    found = llmscale.compare(runs, by="bits", baseline="4")
+    assert found.names == ("bits=4", "bits=16")
 
 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
