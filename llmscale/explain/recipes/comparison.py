@@ -8,6 +8,7 @@ from typing import Any
 
 from llmscale.errors import Note, both, counted, first_lines, listed
 from llmscale.explain import digits, html
+from llmscale.explain.estimation.levels import count_levels, numbers
 from llmscale.explain.recipes.differing import Difference
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
@@ -17,8 +18,11 @@ from llmscale.explain.recipes.power import Power, power_said
 from llmscale.notes import with_codes
 
 _LAWS = {LADDER: "L = E + A/C^alpha for each recipe, along the ladder of its runs"}
+_ONE_SIZE = "L = E + A/C^alpha for each recipe, of one size with more tokens"
 _SURFACE = "L = E + A/N^alpha + B/D^beta for each recipe, at its best split of the budget"
 _NAMES = {"alpha": "exponent alpha", "beta": "exponent beta", "E": "floor E"}
+_SAME = 1.01
+"""Budgets within 1% are one."""
 _RARE = 0.005
 _FEW, _LONG = 3, 14
 """Recipes that have a sentence each, and letters of a baseline's name that have room in a
@@ -72,7 +76,13 @@ class RecipeComparison:
     @property
     def law(self) -> str:
         """The law of each recipe, in words."""
+        if self.joined.law == LADDER and self._has_one_size:
+            return _ONE_SIZE
         return _LAWS.get(self.joined.law, _SURFACE)
+
+    @property
+    def _has_one_size(self) -> bool:
+        return count_levels(numbers(self.joined.frame, "params")) == 1
 
     def at(self, flops: float | None = None) -> tuple[Multiplier, ...]:
         """The multipliers at a budget that was asked for, or at today's: the least first."""
@@ -89,15 +99,20 @@ class RecipeComparison:
         """Where a budget is among those of the runs: `83.3x beyond the runs`."""
         if flops == self.today:
             return "the largest compute that all have"
-        reaches = self.joined.reaches.values()
-        (low, high), all_runs = self.joined.overlap, "the compute that all have"
+        (low, high), (least, most) = self.joined.overlap, self._reach
         if flops > high:
-            off = digits.times(flops / high)
-            return f"{off} beyond {'the runs' if flops > max(max(reaches, key=max)) else all_runs}"
+            whose = "the runs" if most <= _SAME * high else "the compute that all have"
+            return f"{digits.times(flops / high)} beyond {whose}"
         if flops < low:
-            off = digits.times(low / flops)
-            return f"{off} below {'the runs' if flops < min(min(reaches, key=min)) else all_runs}"
+            whose = "the runs" if _SAME * least >= low else "the compute that all have"
+            return f"{digits.times(low / flops)} below {whose}"
         return "inside the runs"
+
+    @property
+    def _reach(self) -> tuple[float, float]:
+        """The least and the most compute of any recipe."""
+        ends = self.joined.reaches.values()
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
     @property
     def passed(self) -> bool:
@@ -158,8 +173,8 @@ class RecipeComparison:
     @property
     def sharing(self) -> str:
         """How likely one exponent and one floor do for all recipes."""
-        said = both([f"{_NAMES[name]} ({percent(one)})" for name, one in self.shared.items()])
-        averaged = f"chances of one for all: {said}; intervals are averaged over both cases"
+        said = both([f"{_NAMES[name]} {percent(one)}" for name, one in self.shared.items()])
+        averaged = f"chance that all have one {said}; intervals average over both cases"
         known = self.joined.runs.floor
         return averaged if known is None else f"{averaged}; floor E is given as {known:g}"
 
@@ -188,8 +203,12 @@ class RecipeComparison:
     @property
     def reading(self) -> str:
         """Which columns of the tables became what."""
-        said = {table.reading for table in self.joined.tables.values() if table.reading}
-        return "; ".join(sorted(said))
+        of_recipes = {
+            name: table.reading for name, table in self.joined.tables.items() if table.reading
+        }
+        if len(set(of_recipes.values())) < 2:
+            return next(iter(of_recipes.values()), "")
+        return "; ".join(f"{name}: {reading}" for name, reading in of_recipes.items())
 
     def said(self) -> Iterator[tuple[str, str]]:
         """A name and a sentence of all that there is to say next to the multipliers."""
@@ -267,7 +286,10 @@ class RecipeComparison:
             "gates": [gate.to_json() for gate in self.gates],
             "passed": self.passed,
             "figure": self.path and str(self.path),
-            "said": [*self.sentences, *(f"{name}: {text}" for name, text in self.said())],
+            "said": [
+                *dict.fromkeys((*self.headlines, *self.sentences)),
+                *(f"{name}: {text}" for name, text in self.said()),
+            ],
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
 

@@ -119,7 +119,7 @@ def _ratios(joined: Joined) -> Iterator[_Ratio]:
     slope = _slope(*_best(frame, baseline))
     for name in joined.names[1:]:
         shared = log_loss[[baseline, name]].dropna()
-        first, second = shared.to_numpy(dtype=float).T
+        first, second = numbers(shared, baseline), numbers(shared, name)
         where = f"{len(shared)} sizes and budgets that both have"
         if len(shared) < _LEAST_POINTS:
             first, second = _at_equal_compute(frame, baseline, name)
@@ -135,8 +135,7 @@ def _best(frame: pd.DataFrame, name: str) -> tuple[Array, Array]:
     own = frame[frame[RECIPE] == name]
     flops = numbers(own, "flops")
     best = own.assign(level=levels(flops)).groupby("level").agg({"flops": "median", "loss": "min"})
-    log_C, log_loss = np.log(best.to_numpy(dtype=float)).T
-    return log_C, log_loss
+    return np.log(numbers(best, "flops")), np.log(numbers(best, "loss"))
 
 
 def _slope(log_C: Array, log_loss: Array) -> float:
