@@ -160,7 +160,9 @@ def _unit_told(table: RunTable) -> bool:
 
 def _only_value(table: RunTable, column: str) -> object:
     """The value of a column that has one only, else None."""
-    values = table.frame[column].dropna().unique() if column in table.frame else ()
+    if column not in table.frame:
+        return None
+    values = table.frame[column].dropna().unique().tolist()
     return values[0] if len(values) == 1 else None
 
 
