@@ -234,8 +234,8 @@ class RecipeComparison:
             return
         for text in dict.fromkeys(one.shown for one in self.crossings):
             those = [one.recipe for one in self.crossings if one.shown == text]
-            who = "all" if len(those) == len(self.crossings) else both(those)
-            yield f"{who}: {text}"
+            of_all = len(those) == len(self.names) - 1
+            yield f"{'all' if of_all else both(those)}: {text}"
 
     def to_json(self) -> dict[str, Any]:
         """What `compare --json` prints."""

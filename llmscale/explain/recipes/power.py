@@ -31,7 +31,7 @@ class Power:
 
     @property
     def ends(self) -> str:
-        """`0.92 or above 1.09`, to as many digits as tell both from 1."""
+        """`below 0.92 or above 1.09`, to as many digits as tell both from 1."""
         return f"below {_written(self.below)} or above {_written(self.above)}"
 
     @property
@@ -39,7 +39,10 @@ class Power:
         """What the runs tell, and what would tell more."""
         if self.below <= 0:
             return self.more
-        said = f"at {self.flops:.3g} FLOPs these runs tell a multiplier from 1 if it is {self.ends}"
+        said = (
+            f"at {self.flops:.3g} FLOPs these runs tell a multiplier of {self.recipe} from 1 if it "
+            f"is {self.ends}"
+        )
         return f"{said}; {self.more}" if self.more else said
 
     def to_json(self) -> dict[str, Any]:

@@ -146,6 +146,39 @@ def test_of_several_recipes_the_best_is_ranked_first_with_its_chance() -> None:
     assert sum(found.best_chance(name) for name in found.names) == pytest.approx(1.0)
 
 
+@cache
+def four() -> RecipeComparison:
+    """Recipes with long names, of which the last two are the best and the worst."""
+    factors = (1.0, 0.95, 0.6, 1.4)
+    return llmscale.compare(
+        {
+            f"a-rather-long-name-of-recipe-{k}": ladder(k, seed=place, seeds=1)
+            for place, k in enumerate(factors)
+        }
+    )
+
+
+def test_of_many_recipes_the_best_is_named_and_what_is_alike_is_said_once() -> None:
+    first, second = four().headlines
+    assert first.startswith("a-rather-long-name-of-recipe-0.6 is the best of 4 at 1.08e+19 FLOPs")
+    assert second.startswith("a-rather-long-name-of-recipe-0.6 needs 0.")
+    assert [row[0][-3:] for row in four().rows(four().today)] == ["0.6", ".95", "1.0", "1.4"]
+    names = [name for name, _ in four().said()]
+    assert names.count("crossing") <= 2
+    assert set(four().sentences) < set(four().to_json()["said"])
+
+
+def test_the_legend_of_many_recipes_is_inside_the_figure() -> None:
+    from llmscale.explain.recipes.figure import draw
+
+    figure = draw(four()).figure
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    inside, outer = legend.get_window_extent(), figure.bbox
+    assert outer.x0 <= inside.x0 < inside.x1 <= outer.x1
+    assert outer.y0 <= inside.y0 < inside.y1 <= figure.axes[1].get_window_extent().y0
+
+
 def test_what_no_law_of_compute_explains_is_noise_that_recipes_share() -> None:
     """Of a grid of sizes and tokens a law of compute misses by per cents, alike in all recipes: a
     law of nothing, whose misses are all one, is no explanation of that."""
