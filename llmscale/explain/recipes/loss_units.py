@@ -49,7 +49,7 @@ def check_units(tables: Mapping[str, RunTable], by: str | None) -> None:
             raise InputError(
                 f"the loss of {both(those)} is of {kind} ({columns[those[0]]}), and that of "
                 f"{both(others)} is not ({columns[others[0]]})",
-                "take one kind for all (--columns loss=NAME), or rename the column if it is the same",
+                "take one kind for all (--columns loss=NAME), or rename the column if it is that",
             )
 
 
