@@ -43,7 +43,8 @@ class CompareSpec:
     fail_below: float | None = setting(
         None,
         help="Exit with 1 unless every recipe's saving is shown to be this or more: 1.0 is the "
-        "baseline's own compute. Judged at the largest --at, or without it at the largest compute that all have.",
+        "baseline's own compute. Judged at the largest --at, or without it at the largest compute "
+        "that all have.",
         group=COMPARE,
         within=Range(0, 1000, above=True),
         metavar="SAVING",
