@@ -15,7 +15,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.next_runs import next_runs
 from llmscale.explain.api.predict import predict
 from llmscale.explain.design.proposal import NextRuns
-from llmscale.explain.design.propose import NothingToBuy
+from llmscale.explain.design.stops import NothingToBuy
 from llmscale.explain.design.sweep_file import COMMAND, spec_file
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.measure.sweep.api import sweep

@@ -8,27 +8,22 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
-from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.fitted import Asked, tested
+from llmscale.explain.api.next_file import check_one_recipe, place_of_file, written
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
 from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.proposal import NextRuns
-from llmscale.explain.design.propose import Choice, Wanted
-from llmscale.explain.design.sizes import OwnSweep, own_sweep
-from llmscale.explain.design.sweep_file import COMMAND
+from llmscale.explain.design.propose import Choice
+from llmscale.explain.design.sizes import own_sweep
+from llmscale.explain.design.stops import Wanted
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
-from llmscale.explain.table import RunTable
 from llmscale.quantity import parse_amount, parse_budget
-from llmscale.runs.safe_paths import refuse_unusable
-from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.settings import shows_keywords
-
-_PLACE = "name a file like -o next.toml, in a folder that you may write to"
 
 
 @shows_keywords(NextSpec)
@@ -73,7 +68,7 @@ def next_runs(
 
 def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     wanted = wanted_of(spec)
-    path = _path(spec.output)
+    path = place_of_file(spec.output)
     if spec.figure is not None:
         from llmscale.explain.figures._place import check_place
 
@@ -83,14 +78,10 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     runs = forecast.fit.table
     sweep = own_sweep(runs)
     if path is not None:
-        _check_one_recipe(runs, sweep)
+        check_one_recipe(runs, sweep)
     found = Choice(plausible_laws(forecast), runs, sweep, wanted).propose()
-    if path is not None and found.runs:
-        make_folder(path.parent, _PLACE)
-        out = () if sweep is None else ("--out", sweep.folder.path)
-        command = command_line("llmscale", "sweep", path, *out)
-        write_text(path, found.toml.replace(COMMAND, command))
-        found = replace(found, written=str(path), command=command)
+    if path is not None:
+        found = written(found, path, sweep)
     if spec.figure is not None:
         from llmscale.explain.design.figure import draw
 
@@ -196,26 +187,3 @@ def _forecast_by(forecast: Forecast, law: str) -> Forecast | None:
     except LlmscaleError:
         return None
     return told if np.isfinite([told.low, told.high]).all() else None
-
-
-def _path(output: Path | str | bool) -> Path | None:
-    """Where to write, or None. Raises InputError for what is no .toml."""
-    if output is False or output is None:
-        return None
-    path = Path("next.toml" if output is True else output)
-    if path.suffix != ".toml":
-        raise InputError(f"{path} is no .toml", _PLACE)
-    if refuse_unusable(path, _PLACE).is_dir():
-        raise InputError(f"{path} is a folder", _PLACE)
-    return path
-
-
-def _check_one_recipe(runs: RunTable, sweep: OwnSweep | None) -> None:
-    """Raise InputError if the file would train every run by several recipes."""
-    if sweep is None or not sweep.spec.get("recipes"):
-        return
-    names = ", ".join(("default", *sweep.spec["recipes"]))
-    raise InputError(
-        f"the sweep of {runs.path} trains each run by several recipes: {names}",
-        "leave --out out, and write the runs into a sweep of one recipe",
-    )

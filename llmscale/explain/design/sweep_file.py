@@ -5,8 +5,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from llmscale.errors import InputError
 from llmscale.explain.design.proposal import NextRuns, ProposedRun
 from llmscale.explain.design.sizes import OwnSweep
+from llmscale.runs.shape import USUAL_CONTEXT, USUAL_VOCABULARY, shape_for
 
 _GRID_ONLY = ("per_budget", "optimum", "spread")
 """Settings that a sweep without `flops` does not take."""
@@ -27,6 +29,26 @@ def spec_file(spec: Mapping[str, Any], heading: str) -> str:
     return _file([heading], spec, _together((), (), spec.get(_RUNS) or ()))
 
 
+def swept_flops(runs: Iterable[ProposedRun]) -> float | None:
+    """What a sweep counts for these runs in its usual vocabulary and context; None if it trains no
+    such sizes."""
+    total, usual = 0.0, {"vocab_size": USUAL_VOCABULARY, "context": USUAL_CONTEXT}
+    for run in runs:
+        if not is_trainable(run.size):
+            return None
+        total += run.tokens * shape_for(run.size, **usual).flops_per_token
+    return total or None
+
+
+def is_trainable(size: str) -> bool:
+    """Whether a sweep takes a size by this name."""
+    try:
+        shape_for(size, vocab_size=1, context=1)
+    except InputError:
+        return False
+    return True
+
+
 def _file(
     heading: Iterable[str], spec: Mapping[str, Any], runs: Mapping[tuple[str, Any], tuple[int, str]]
 ) -> str:
@@ -43,6 +65,12 @@ def _heading(found: NextRuns, sweep: OwnSweep | None) -> Iterator[str]:
     yield "Runs that llmscale next proposes for a forecast at " + found.target + "."
     yield f"They cost {found.flops:.3g} FLOPs of a budget of {found.budget:.3g}."
     if sweep is None:
+        if found.swept is not None:
+            yield f"A sweep counts {found.swept:.3g}, with attention and the output layer of each"
+            yield (
+                f"shape, in {USUAL_VOCABULARY} tokens of vocabulary and a context of "
+                f"{USUAL_CONTEXT}; more in larger ones."
+            )
         yield "N stands for the size. Name the text and the recipe in [data] and [recipe], then:"
     else:
         yield "They go on with the sweep that is there, of which only new runs are trained:"
