@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 from sweeps import assert_same_results, llmscale, tables, wait_for, worker_pids
 
-from llmscale import InputError, WorkError, adaptive_sweep, next_runs, sweep
+from llmscale import InputError, NextRuns, WorkError, adaptive_sweep, next_runs, sweep
 from llmscale.adaptive import loop as loop_module
 from llmscale.adaptive.result import AdaptiveSweep
 from llmscale.adaptive.spending import spent_flops
 from llmscale.adaptive.start import start_designs
 from llmscale.adaptive.state import read_state
+from llmscale.explain.design.propose import Choice
 from llmscale.explain.design.sweep_file import spec_file
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.measure.train.job import run_row
@@ -219,15 +220,17 @@ def test_a_round_that_costs_more_than_was_thought_is_chosen_again_with_less(
     shutil.copytree(begun, out)
     asked: list[float] = []
 
-    def next_runs_of_thrice(source: Path, budget: float, **settings: Any) -> Any:
-        asked.append(budget)
-        return next_runs(source, budget=3.0 * budget, **settings)
+    propose = Choice.propose
+
+    def of_thrice(choice: Choice) -> NextRuns:
+        asked.append(choice.wanted.budget)
+        return propose(replace(choice, wanted=replace(choice.wanted, budget=3.0 * asked[-1])))
 
     def planned(asked: Any, **settings: Any) -> Any:
         plan = sweep(asked, **settings, dry_run=True).plan
         raise KeyboardInterrupt(str(plan.flops))
 
-    monkeypatch.setattr(loop_module, "next_runs", next_runs_of_thrice)
+    monkeypatch.setattr(Choice, "propose", of_thrice)
     monkeypatch.setattr(loop_module, "sweep", planned)
     with pytest.raises(KeyboardInterrupt) as accepted:
         go_on(out, rounds=1)

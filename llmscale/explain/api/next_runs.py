@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
-from llmscale.explain.api.fitted import Asked, tested
+from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.next_file import check_one_recipe, place_of_file, written
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
@@ -19,6 +19,7 @@ from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice
 from llmscale.explain.design.sizes import own_sweep
 from llmscale.explain.design.stops import Wanted
+from llmscale.explain.estimation.suitability import no_chinchilla
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
@@ -73,20 +74,27 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
         from llmscale.explain.figures._place import check_place
 
         check_place(Path(spec.figure))
-    forecast = _forecast(asked, spec, settings)
-    assert forecast.fit is not None
-    runs = forecast.fit.table
-    sweep = own_sweep(runs)
+    choice = choice_of(_forecast(asked, spec, settings), wanted)
     if path is not None:
-        check_one_recipe(runs, sweep)
-    found = Choice(plausible_laws(forecast), runs, sweep, wanted).propose()
+        check_one_recipe(choice.runs, choice.sweep)
+    found = choice.propose()
     if path is not None:
-        found = written(found, path, sweep)
+        found = written(found, path, choice.sweep)
     if spec.figure is not None:
         from llmscale.explain.design.figure import draw
 
         found = replace(found, drawn=str(draw(found).save(spec.figure).path))
     return found
+
+
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
+def choice_of(forecast: Forecast, wanted: Wanted) -> Choice:
+    """What a choice of runs for this forecast is made of. Raises InputError for a forecast that no
+    runs can be chosen for."""
+    _check(forecast)
+    assert forecast.fit is not None
+    runs = forecast.fit.table
+    return Choice(plausible_laws(forecast), runs, own_sweep(runs), wanted)
 
 
 def wanted_of(spec: NextSpec) -> Wanted:
@@ -120,6 +128,8 @@ def target_of(spec: NextSpec) -> dict[str, Any]:
     """What `predict` is asked for, by keyword. Raises InputError unless that is one run."""
     target: dict[str, Any] = {"flops": spec.target, "params": spec.params, "tokens": spec.tokens}
     given = {name: value for name, value in target.items() if value is not None}
+    if np.ndim(spec.target) == 0 and spec.target is not None:
+        _count("--target", spec.target)
     if set(given) not in ({"flops"}, {"params", "tokens"}):
         raise InputError(
             "the target of the forecast is not said"
@@ -135,12 +145,35 @@ def target_of(spec: NextSpec) -> dict[str, Any]:
 def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
     """The forecast of the target, as `predict` gives it. Raises InputError."""
     given = target_of(spec)
-    found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
+    try:
+        found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
+    except InputError:
+        _check_tells_law(asked)
+        raise
     assert isinstance(found, Forecast)
-    assert found.fit is not None
+    return found
+
+
+def _check_tells_law(asked: Asked) -> None:
+    """Raise InputError for runs that tell no law in N and D, such as a ladder of one budget."""
+    if asked.given:
+        return
+    reason = no_chinchilla(read_for(asked).frame)
+    if reason is not None:
+        measure, *_ = (reason.fix or "").partition("; or fit")
+        raise InputError(
+            f"the next runs are chosen by a law in N and D, which these runs do not tell: "
+            f"{reason.problem}",
+            f"{measure}; then ask again",
+        ) from None
+
+
+def _check(found: Forecast) -> None:
+    """Raise InputError for a forecast that is not of one run, or without an interval, or runs."""
+    fit = found.fit
+    assert fit is not None
     if np.ndim(found.loss):
         raise InputError("there are several targets", "give one: --target 1e22")
-    fit = found.fit
     if set(fit.law.inputs) != {"params", "tokens"}:
         raise InputError(
             f"{fit.law.name} is no law in N and D, which tells what a run costs",
@@ -156,7 +189,6 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
             "the runs of this fit are not here, and what is worth adding depends on them",
             "name the table in its place",
         )
-    return found
 
 
 def plausible_laws(forecast: Forecast) -> list[Believed]:

@@ -37,6 +37,7 @@ class Choice:
     def forecast(self) -> Forecast:
         return self.laws[0].forecast
 
+    @np.errstate(all="ignore")  # laws overflow far from their runs
     def propose(self) -> NextRuns:
         """The runs to make next. Raises InputError if the budget buys none at all."""
         candidates = self._candidates(self.wanted.budget)

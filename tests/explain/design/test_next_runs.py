@@ -1,6 +1,7 @@
 """The next runs: what they cost, what is expected of them, and what comes of it."""
 
 import json
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -100,10 +101,13 @@ def test_a_width_stops_the_batch_or_says_what_it_takes(table: pd.DataFrame) -> N
 
 
 def test_a_budget_that_buys_nothing_worth_it_says_so(table: pd.DataFrame) -> None:
-    poor = proposed(table, budget=4e17, sizes="80M,120M", batch=1)
+    small: dict[str, Any] = {"sizes": "80M,120M", "batch": 1}
+    poor = proposed(table, budget=4e17, **small)
     assert poor.runs == ()
     assert poor.after == poor.before
-    assert "less than 3%" in poor.stop
+    assert "is expected to narrow the interval by 1%" in poor.stop
+    enough = float(re.findall(r"keep them; (\S+) are", poor.stop)[0])
+    assert proposed(table, budget=1.01 * enough, **small).runs
     assert "no run is proposed" in str(poor)
 
 
