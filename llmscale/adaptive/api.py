@@ -112,7 +112,13 @@ def _result(
 
 
 def _check_taken(given: Mapping[str, Any]) -> None:
-    """Raise InputError for a setting of `next_runs` that says where one choice is written."""
+    """Raise InputError for a setting of `next_runs` that is of a single choice."""
+    if given.get("learning_rates"):
+        raise InputError(
+            "--learning-rates is for a single choice: the fits of a loop would take trials at "
+            "other rates for runs like the others",
+            "leave it out; or try the rates first: llmscale tune",
+        )
     for name in ("output", "figure"):
         if given.get(name):
             option = "--figure" if name == "figure" else "--out FILE.toml"

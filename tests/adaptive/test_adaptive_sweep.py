@@ -188,6 +188,31 @@ def test_a_run_that_diverged_is_not_chosen_again(begun: Path, tmp_path: Path) ->
     assert (first.size, first.tokens) not in points
 
 
+def test_the_file_of_a_choice_costs_what_is_quoted_and_tries_the_learning_rate(
+    begun: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "next.toml"
+    asked: dict[str, Any] = {"budget": LARGER, "max_run_flops": LARGER / 4, **TARGET}
+    found = next_runs(begun, **asked, output=path)
+    assert "no size of this table was trained at several" in found.rate
+    plan = sweep(path, out=begun, dry_run=True, progress=False).plan
+    assert plan.flops == pytest.approx(found.flops, rel=0.02)
+
+    found = next_runs(begun, **asked, output=path, learning_rates=True)
+    trials = found.trials
+    assert trials is not None
+    assert trials.size == max(found.runs, key=lambda run: run.params).size
+    assert found.flops + trials.flops <= LARGER
+    plan = sweep(path, out=begun, dry_run=True, progress=False).plan
+    assert plan.flops == pytest.approx(found.flops + trials.flops, rel=0.05)
+    rates = {
+        run.job.lr for run in plan.runs
+        if run.job.size == trials.size and abs(run.job.tokens / trials.tokens - 1) < 0.05
+    }  # fmt: skip
+    assert len(rates) >= len(trials.scales)
+    assert max(rates) == pytest.approx(4 * min(rates))
+
+
 def test_what_diverged_is_paid_as_far_as_it_got(text: Path, tmp_path: Path) -> None:
     spec = {"sizes": "1x16x1", "tokens": "20k", "data": str(text), "tokenizer": "bpe:300"}
     recipe = {"context": 32, "lr": 1e4, "clip": 1e9, "batch_tokens": 512}
@@ -280,6 +305,7 @@ def test_what_no_loop_can_go_on_in_is_refused(start: Path, begun: Path, tmp_path
         ([str(start), "--auto", "--law=power-floor"], "is no law in N and D"),
         ([str(start), "--auto", "--bootstrap=0"], "there is no interval"),
         ([str(start), "--auto", "--target=1e15"], "the target is said twice"),
+        ([str(start), "--auto", "--learning-rates"], "is for a single choice"),
         ([str(begun), "--rounds=3"], "--rounds is for --auto"),
         ([str(begun), "--yes"], "--yes is for --auto"),
     ):

@@ -10,6 +10,7 @@ import numpy as np
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.next_file import check_one_recipe, place_of_file, written
+from llmscale.explain.api.next_rates import with_rates
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
@@ -41,6 +42,7 @@ def next_runs(
     tokens_per_param: Any = None,
     sizes: Any = None,
     max_run_flops: Any = None,
+    learning_rates: bool = False,
     law: LawName | None = None,
     refit: bool = False,
     output: Path | str | bool = False,
@@ -54,12 +56,15 @@ def next_runs(
     most `batch` runs are proposed: new ones, longer ones of sizes that are there, and repeats;
     fewer if the interval, from low to high, is expected to be as narrow as `width`, or if more are
     not worth it. `tokens_per_param` and `sizes` bound the runs ("5,320", "10M,1B"), and
-    `max_run_flops` the largest one. `output` is a .toml that `llmscale sweep` runs; of a results
-    folder it goes on with its sweep. `figure` is a picture of the choice. The same call gives the
-    same runs. `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
+    `max_run_flops` the largest one. With `learning_rates` short runs at half and twice the rate of
+    the recipe are among them, if several were tried at no such size. `output` is a .toml that
+    `llmscale sweep` runs; of a results folder it goes on with its sweep. `figure` is a picture of
+    the choice. The same call gives the same runs. `source`, `law` and `settings` as `predict` takes
+    them. Raises InputError."""
     keywords = {"budget": budget, "target": target, "params": params, "tokens": tokens}
     keywords |= {"width": width, "batch": batch, "tokens_per_param": tokens_per_param}
     keywords |= {"sizes": sizes, "max_run_flops": max_run_flops}
+    keywords |= {"learning_rates": learning_rates}
     keywords |= {"law": law, "refit": refit, "output": output, "figure": figure}
     keywords |= dict(settings)
     spec = asked_spec(NextSpec, keywords)
@@ -77,7 +82,7 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     choice = choice_of(_forecast(asked, spec, settings), wanted)
     if path is not None:
         check_one_recipe(choice.runs, choice.sweep)
-    found = choice.propose()
+    found = with_rates(choice, choice.propose(), try_them=spec.learning_rates)
     if path is not None:
         found = written(found, path, choice.sweep)
     if spec.figure is not None:

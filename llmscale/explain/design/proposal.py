@@ -3,7 +3,7 @@ expected to become."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import Note, both, counted, first_lines
 from llmscale.explain import digits, html
@@ -12,6 +12,9 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
 from llmscale.runs.shape import USUAL_CONTEXT, USUAL_VOCABULARY
+
+if TYPE_CHECKING:
+    from llmscale.explain.design.learning_rates import Trials
 
 Ends = tuple[float, float]
 
@@ -83,6 +86,10 @@ class NextRuns:
     runs are not quoted so."""
     command: str = ""
     """The command that trains them from there."""
+    trials: "Trials | None" = None
+    """Short runs that try the learning rate, which the budget pays, too."""
+    rate: str = ""
+    """What is not known of the learning rate, in words."""
     drawn: str = ""
     """Where the figure was written."""
 
@@ -177,6 +184,8 @@ class NextRuns:
             yield "stop", self.stop
         if self.large is not None:
             yield "then", self._then(self.large)
+        if self.rate:
+            yield "learning rate", self.rate
         if self.swept is not None:
             yield "cost", self._cost(self.swept)
         if self.unwritten:
@@ -241,6 +250,7 @@ class NextRuns:
             "needed": self.needed,
             "stop": self.stop,
             "runs": [run.to_json() for run in self.runs],
+            "trials": self.trials and self.trials.to_json(),
             "written": self.written or None,
             "unwritten": self.unwritten or None,
             "said": dict(self.said()),

@@ -9,6 +9,7 @@ import numpy as np
 from llmscale.explain.design.batch import Bought, best_batch
 from llmscale.explain.design.believed import Believed, outlooks_of
 from llmscale.explain.design.candidates import Candidates, Limits, Size, candidates_of
+from llmscale.explain.design.learning_rates import Trials
 from llmscale.explain.design.outlook import Outlook, Outlooks
 from llmscale.explain.design.proposal import Ends, NextRuns, ProposedRun
 from llmscale.explain.design.reasons import reason_of
@@ -32,6 +33,10 @@ class Choice:
     runs: RunTable
     sweep: OwnSweep | None
     wanted: Wanted
+    trials: Trials | None = None
+    """Short runs that try the learning rate, which the file is to have, too."""
+    together: float | None = None
+    """The FLOPs that runs and trials may cost together, of which `wanted` has those of the runs."""
 
     @property
     def forecast(self) -> Forecast:
@@ -51,13 +56,14 @@ class Choice:
         found = NextRuns(
             self.forecast,
             runs,
-            self.wanted.budget,
+            self.together or self.wanted.budget,
             self._shares,
             len(candidates),
             self.wanted.width,
             needed=needed if self.wanted.width is not None else None,
             stop=ending.said(needed, _LARGEST * self.wanted.budget),
             notes=self.forecast.all_notes,
+            trials=self.trials,
             swept=swept_flops(runs) if self.sweep is None else None,
         )
         return replace(found, toml=self._toml(found, candidates, batch))

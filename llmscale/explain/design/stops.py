@@ -41,9 +41,9 @@ class Wanted:
     def run_limit(self, target: float) -> tuple[float, str]:
         """FLOPs of one run, at most, if the target takes `target`, and what limits them."""
         return min(
-            (self.budget, f"the budget of {self.budget:.3g}"),
+            (self.budget, f"the budget of {self.budget:.3g} FLOPs"),
             (self.run_flops, f"--max-run-flops {self.run_flops:.3g}"),
-            (target, f"the {target:.3g} of the target itself"),
+            (target, f"the target's own {target:.3g} FLOPs"),
         )
 
 
@@ -159,6 +159,10 @@ class Ending:
         if not buys.any():
             return f"{rest} buys no other run"
         gains = 1.0 - np.min(self._after.widths_with[buys]) / self._after.width
+        limit, name = self.wanted.run_limit(self.target)
+        if gains < WORTH and limit < left * self.wanted.budget:
+            narrows = f"would narrow the interval by {WORTH:.0%}"
+            return f"no other run of at most {name} {narrows}; {digits.share(left)} of the budget stays unspent"
         if gains < WORTH:
             return f"no other run that {rest} buys would narrow the interval by {WORTH:.0%}"
         return f"of the batches that were tried this one leaves the interval narrowest, with {rest}"

@@ -13,6 +13,8 @@ from llmscale.runs.shape import USUAL_CONTEXT, USUAL_VOCABULARY, shape_for
 _GRID_ONLY = ("per_budget", "optimum", "spread")
 """Settings that a sweep without `flops` does not take."""
 _RUNS = "runs"
+_Point = tuple[str, Any, float]
+"""The size of a run, the tokens that it is asked for, and the factor on its learning rate."""
 COMMAND = "llmscale sweep THIS_FILE"
 """Stands for the command that trains the runs, until the file has a name."""
 
@@ -21,6 +23,10 @@ def sweep_file(found: NextRuns, tokens: Sequence[str | int], sweep: OwnSweep | N
     """The text of the file; `tokens` is what each run is asked for."""
     spec: Mapping[str, Any] = sweep.spec if sweep else {}
     runs = _together(found.runs, tokens, spec.get(_RUNS) or ())
+    if found.trials is not None:
+        for scale in found.trials.scales:
+            point = (found.trials.size, round(found.trials.tokens), scale)
+            runs.setdefault(point, (1, found.trials.reason))
     return _file(_heading(found, sweep), spec, runs)
 
 
@@ -50,7 +56,7 @@ def is_trainable(size: str) -> bool:
 
 
 def _file(
-    heading: Iterable[str], spec: Mapping[str, Any], runs: Mapping[tuple[str, Any], tuple[int, str]]
+    heading: Iterable[str], spec: Mapping[str, Any], runs: Mapping[_Point, tuple[int, str]]
 ) -> str:
     lines = [f"# {line}" for line in heading]
     lines += _values(_grid(spec))
@@ -64,6 +70,8 @@ def _file(
 def _heading(found: NextRuns, sweep: OwnSweep | None) -> Iterator[str]:
     yield "Runs that llmscale next proposes for a forecast at " + found.target + "."
     yield f"They cost {found.flops:.3g} FLOPs of a budget of {found.budget:.3g}."
+    if found.trials is not None:
+        yield f"Those with an lr_scale try the learning rate: {found.trials.flops:.3g} FLOPs more."
     if sweep is None:
         if found.swept is not None:
             yield f"A sweep counts {found.swept:.3g}, with attention and the output layer of each"
@@ -86,19 +94,24 @@ def _grid(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _together(
     runs: Sequence[ProposedRun], tokens: Sequence[str | int], known: Sequence[Mapping[str, Any]]
-) -> dict[tuple[str, Any], tuple[int, str]]:
-    """By size and tokens how many seeds are asked for, and why; what was asked for before, too."""
-    found = {(str(run["size"]), run["tokens"]): (int(run["seeds"]), "") for run in known}
+) -> dict[_Point, tuple[int, str]]:
+    """By point how many seeds are asked for, and why; what was asked for before, too."""
+    found: dict[_Point, tuple[int, str]] = {
+        (str(run["size"]), run["tokens"], float(run.get("lr_scale", 1.0))): (int(run["seeds"]), "")
+        for run in known
+    }
     for run, count in zip(runs, tokens, strict=True):
-        before, _ = found.get((run.size, count), (0, ""))
-        found[run.size, count] = max(before, run.seed + 1), run.reason
+        point = (run.size, count, 1.0)
+        before, _ = found.get(point, (0, ""))
+        found[point] = max(before, run.seed + 1), run.reason
     return found
 
 
-def _listed(runs: Mapping[tuple[str, Any], tuple[int, str]]) -> Iterator[str]:
+def _listed(runs: Mapping[_Point, tuple[int, str]]) -> Iterator[str]:
     yield "runs = ["
-    for (size, tokens), (seeds, reason) in runs.items():
+    for (size, tokens, lr_scale), (seeds, reason) in runs.items():
         said = f", seeds = {seeds}" if seeds > 1 else ""
+        said += f", lr_scale = {lr_scale:g}" if lr_scale != 1.0 else ""
         why = f" # {reason}" if reason else ""
         yield f"  {{ size = {_written(size)}, tokens = {_written(tokens)}{said} }},{why}"
     yield "]"
