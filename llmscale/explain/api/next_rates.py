@@ -34,7 +34,8 @@ def with_rates(choice: Choice, found: NextRuns, *, try_them: bool) -> NextRuns:
 
 
 def _trials(choice: Choice, found: NextRuns) -> Trials | None:
-    return trials_of(found.runs, choice.wanted.ratios[0], rates_of(choice.runs.frame))
+    cooldown = choice.sweep.cooldown if choice.sweep else None
+    return trials_of(found.runs, choice.wanted.ratios[0], rates_of(choice.runs.frame), cooldown)
 
 
 def _within_budget(choice: Choice) -> NextRuns | None:

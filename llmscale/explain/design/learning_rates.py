@@ -98,9 +98,12 @@ def rates_of(frame: pd.DataFrame) -> Rates | None:
     return Rates(largest, cost, bool(bends))
 
 
-def trials_of(runs: Sequence[ProposedRun], ratio: float, rates: Rates | None) -> Trials | None:
+def trials_of(
+    runs: Sequence[ProposedRun], ratio: float, rates: Rates | None, cooldown: float | None
+) -> Trials | None:
     """Trials of the largest proposed size at so few tokens a parameter; None if its rate is known,
-    or nothing is proposed."""
+    or nothing is proposed. With a `cooldown` the one at the recipe's rate branches off the longer
+    run, and costs only that share."""
     largest = max(runs, key=lambda run: run.params, default=None)
     rates = rates or Rates(None, _USUAL_LOSS, is_measured=False)
     if largest is None or rates.are_checked(largest.params):
@@ -110,7 +113,9 @@ def trials_of(runs: Sequence[ProposedRun], ratio: float, rates: Rates | None) ->
     has_plain = tokens == shortest
     scales = tuple(scale for scale in SCALES if not (has_plain and scale == 1.0))
     each = largest.own_flops / largest.tokens * tokens
-    flops = len(scales) * each
+    branches = cooldown is not None and largest.kind == "new"
+    plain = cooldown if branches and cooldown else 1.0
+    flops = each * sum(plain if scale == 1.0 else 1.0 for scale in scales)
     return Trials(largest.size, largest.params, tokens, scales, flops, rates)
 
 

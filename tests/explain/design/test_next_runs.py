@@ -178,7 +178,7 @@ def test_a_batch_says_why_it_ends_and_to_ask_again_after_a_large_run(table: pd.D
     nearly = proposed(table, budget=1e21, max_run_flops=3e20)
     assert "of the budget" in nearly.stop
     limited = proposed(table, budget=1e22, max_run_flops=4e17, sizes="80M,120M", batch=1)
-    assert limited.stop.endswith("allow larger runs than --max-run-flops 1e+18")
+    assert limited.stop.endswith("allow larger runs than --max-run-flops 4e+17")
 
 
 def test_costs_of_other_tables_are_said_as_a_sweep_counts_them_too(
