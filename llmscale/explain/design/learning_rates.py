@@ -112,9 +112,13 @@ def trials_of(
     tokens = min(float(f"{ratio * largest.params:.{_DIGITS}g}"), shortest)
     has_plain = tokens == shortest
     scales = tuple(scale for scale in SCALES if not (has_plain and scale == 1.0))
-    each = largest.own_flops / largest.tokens * tokens
-    branches = cooldown is not None and largest.kind == "new"
-    plain = cooldown if branches and cooldown else 1.0
+    per_token = largest.own_flops / largest.tokens
+    each = per_token * tokens
+    plain = 1.0
+    if cooldown is not None and largest.kind != "repeat":
+        # Of a trunk that is there already the first tokens are no more to branch off.
+        saved = (largest.own_flops - largest.flops) / per_token
+        plain = cooldown if (1.0 - cooldown) * tokens >= saved else 1.0
     flops = each * sum(plain if scale == 1.0 else 1.0 for scale in scales)
     return Trials(largest.size, largest.params, tokens, scales, flops, rates)
 

@@ -162,7 +162,8 @@ class Ending:
         limit, name = self.wanted.run_limit(self.target)
         if gains < WORTH and limit < left * self.wanted.budget:
             unspent = f"{digits.share(left)} of the budget stays unspent"
-            return f"no other run of at most {name} would narrow the interval by {WORTH:.0%}; {unspent}"
+            narrows = f"would narrow the interval by {WORTH:.0%}"
+            return f"no other run of at most {name} {narrows}; {unspent}"
         if gains < WORTH:
             return f"no other run that {rest} buys would narrow the interval by {WORTH:.0%}"
         return f"of the batches that were tried this one leaves the interval narrowest, with {rest}"
