@@ -162,6 +162,9 @@ def _plain(name: str, value: Any) -> Any:
         return parse_count(str(value), name)
     if name == "tokens":
         return parse_budget(str(value)).stated
+    if isinstance(value, list | tuple):
+        several = [str(one) for one in value]
+        return several[0] if len(several) == 1 else several
     return value if isinstance(value, int | float | bool) else str(value)
 
 

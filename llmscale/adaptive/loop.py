@@ -130,7 +130,8 @@ class Loop:
         if left <= _SPENT * limits.budget:
             return "the budget is spent"
         if len(state.chosen_rounds) >= limits.rounds:
-            return f"{counted(limits.rounds, 'round')} were allowed: go on with more --rounds"
+            were = "was" if limits.rounds == 1 else "were"
+            return f"{counted(limits.rounds, 'round')} {were} allowed: go on with more --rounds"
         return ""
 
     def _next_round(self, state: State, forecast: Forecast) -> State:

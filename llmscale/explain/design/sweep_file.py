@@ -38,11 +38,12 @@ def spec_file(spec: Mapping[str, Any], heading: str) -> str:
 def swept_flops(runs: Iterable[ProposedRun]) -> float | None:
     """What a sweep counts for these runs in its usual vocabulary and context; None if it trains no
     such sizes."""
-    total, usual = 0.0, {"vocab_size": USUAL_VOCABULARY, "context": USUAL_CONTEXT}
+    total = 0.0
     for run in runs:
         if not is_trainable(run.size):
             return None
-        total += run.tokens * shape_for(run.size, **usual).flops_per_token
+        shape = shape_for(run.size, vocab_size=USUAL_VOCABULARY, context=USUAL_CONTEXT)
+        total += run.tokens * shape.flops_per_token
     return total or None
 
 
