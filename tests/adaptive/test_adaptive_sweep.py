@@ -174,6 +174,22 @@ def test_a_dry_run_shows_the_first_round_and_writes_nothing(
     assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
 
 
+def test_a_round_is_chosen_by_the_one_forecast_that_it_begins_with(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forecasts = []
+    predict = loop_module.predict
+
+    def counted(*source: Any, **asked: Any) -> Any:
+        forecasts.append(source)
+        return predict(*source, **asked)
+
+    for name in ("llmscale.adaptive.loop", "llmscale.explain.api.next_runs"):
+        monkeypatch.setattr(sys.modules[name], "predict", counted)
+    assert go_on(begun, dry_run=True).first is not None
+    assert len(forecasts) == 1
+
+
 def test_a_run_that_diverged_is_not_chosen_again(begun: Path, tmp_path: Path) -> None:
     out = tmp_path / "diverged"
     shutil.copytree(begun, out)
