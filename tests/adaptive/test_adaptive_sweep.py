@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from sweeps import assert_same_results, llmscale, tables, wait_for, worker_pids
 
-from llmscale import InputError, NextRuns, WorkError, adaptive_sweep, next_runs, sweep
+from llmscale import InputError, NextRuns, WorkError, adaptive_sweep, next_runs, predict, sweep
 from llmscale.adaptive import loop as loop_module
 from llmscale.adaptive.result import AdaptiveSweep
 from llmscale.adaptive.spending import spent_flops
@@ -178,7 +178,6 @@ def test_a_round_is_chosen_by_the_one_forecast_that_it_begins_with(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forecasts = []
-    predict = loop_module.predict
 
     def counted(*source: Any, **asked: Any) -> Any:
         forecasts.append(source)
