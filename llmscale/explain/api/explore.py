@@ -8,21 +8,22 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, both
-from llmscale.explain.api.best_of_budget import best_of, check_told
+from llmscale.explain.api.best_of_budget import check_told
 from llmscale.explain.api.explore_settings import ExploreSpec
-from llmscale.explain.api.fitted import Asked, read_for, tested
+from llmscale.explain.api.fitted import Asked, read_for
 from llmscale.explain.api.lowest_points import lowest_points
+from llmscale.explain.api.plan import check_text, forecast_of, judge_of, knowing_text
 from llmscale.explain.api.predict import fit_of
 from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
-from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.page.contents import Evidence, build_page
 from llmscale.explain.page.document import Page, check_place
+from llmscale.explain.page.text_law import FORMULAS
 from llmscale.explain.planning.judge import Judge
-from llmscale.explain.planning.surface import IN_TWO
+from llmscale.explain.planning.surface import IN_TWO, OF_TEXT
 from llmscale.machine.gpus import gpu_named
 from llmscale.settings import shows_keywords
 
@@ -60,7 +61,7 @@ def explore(
         check_place(spec.output)
     reading, options = reading_given(settings), options_given(spec, settings)
     source = source_asked(source, spec.published)
-    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
+    asked = knowing_text(Asked(source, laws_of(spec.law), reading, options, spec.refit))
     page = build_page(_evidence(asked), gpu=spec.gpu, price=spec.price_per_hour)
     return page if spec.output is None else page.save(spec.output)
 
@@ -68,22 +69,32 @@ def explore(
 def _evidence(asked: Asked) -> Evidence:
     """The law that is taken, and what it says of the largest budget of its runs."""
     fit, chosen = fit_of(asked, {"flops": np.asarray(_largest_budget(asked))}, every=False)
-    if fit.law.inputs != IN_TWO:
-        raise InputError(
-            f"{fit.law.name} predicts from {both(fit.law.inputs)}, and a page shows a law in N "
-            "and D",
-            "name one: --law chinchilla",
-        )
-    level = Options(level=asked.options.get("level", fit.level)).level
-    check, points = tested(fit, level), lowest_points(fit)
+    _check_law(fit)
+    judge, points = judge_of(asked, fit, None), lowest_points(fit)
     assert fit.reach.largest is not None
-    told = best_of(fit, np.asarray(6.0 * np.exp(fit.reach.largest)), level)
+    told, _ = forecast_of(judge, float(6.0 * np.exp(fit.reach.largest)))
     return Evidence(
-        judge=Judge(fit, level, check),
+        judge=judge,
         points=points,
-        is_told=lambda best: _is_told(fit, best),
+        is_told=lambda best: _is_told(judge, best),
         told=replace(told, chosen=chosen),
     )
+
+
+def _check_law(fit: Fit) -> None:
+    """Raise InputError for a law that no page can show."""
+    law = fit.law
+    if law.inputs == OF_TEXT and law.name not in FORMULAS:
+        raise InputError(
+            f"{law.name} predicts from {both(law.inputs)}, and a page knows only {both(FORMULAS)} "
+            "of such laws",
+            "name one: --law data-constrained",
+        )
+    if law.inputs not in (IN_TWO, OF_TEXT):
+        raise InputError(
+            f"{law.name} predicts from {both(law.inputs)}, and a page shows a law in N and D",
+            "name one: --law chinchilla",
+        )
 
 
 def _largest_budget(asked: Asked) -> float:
@@ -97,9 +108,12 @@ def _largest_budget(asked: Asked) -> float:
     return largest if largest > 0 else _ANY_BUDGET
 
 
-def _is_told(fit: Fit, best: Optimum) -> bool:
+def _is_told(judge: Judge, best: Optimum) -> bool:
     try:
-        check_told(fit, best)
+        if judge.surface.knows_text:
+            check_text(judge, best.flops)
+        else:
+            check_told(judge.fit, best)
     except InputError:
         return False
     return True

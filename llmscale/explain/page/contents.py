@@ -10,6 +10,7 @@ import numpy as np
 from llmscale.errors import counted
 from llmscale.explain.estimation.lowest_points import LowestPoints
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
@@ -18,6 +19,7 @@ from llmscale.explain.page.frontier import Frontier, frontier
 from llmscale.explain.page.loss_grid import loss_grid
 from llmscale.explain.page.machines import gpus_of, serving_of, shapes_of
 from llmscale.explain.page.remarks import remarks, sentence
+from llmscale.explain.page.text_law import text_law
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
@@ -83,9 +85,21 @@ class Evidence:
         return 6.0 * math.exp(self.fit.reach.largest)
 
     def best(self, flops: float) -> Optimum:
-        """The best run of a budget, as `predict` has it."""
+        """The best run of a budget, as `plan` has it."""
         judge = self.judge
+        if judge.surface.knows_text:
+            return _best_on_text(judge, flops)
         return optimum(judge.fit, flops, level=judge.level, check=judge.check, points=self.points)
+
+
+def _best_on_text(judge: Judge, flops: float) -> Optimum:
+    """The best run by a law that knows what repeated text is worth, of text that is not."""
+    params, tokens = judge.estimates(lambda surface: surface.best(flops))
+    told = forecast_at(judge.fit, **judge.asked(params.value, tokens.value))
+    ends = {"params": params, "tokens": tokens}
+    intervals = {name: (one.low, one.high) for name, one in ends.items()}
+    intervals["loss"] = (told.low, told.high)
+    return Optimum(flops, params.value, tokens.value, told.loss, intervals)
 
 
 def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
@@ -100,7 +114,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     data = {
         "metric": fit.metric,
         "level": f"{100 * level:g}%",
-        "grid": _grid(evidence, line),
+        **_surface(evidence, line),
         "frontier": line.to_json(),
         "runs": list(_runs(fit)),
         "gpus": gpus,
@@ -137,16 +151,16 @@ def _budgets(evidence: Evidence) -> tuple[float, float]:
     return smallest, evidence.largest * times
 
 
-def _grid(evidence: Evidence, line: Frontier) -> dict[str, Any]:
+def _surface(evidence: Evidence, line: Frontier) -> dict[str, Any]:
+    """The law, as a grid or, if it knows what repeated text is worth, by its formula."""
     judge = evidence.judge
     (least_N, most_N), (least_D, most_D) = line.ends_of("params"), line.ends_of("tokens")
-    return loss_grid(
-        judge.fit,
-        (least_N / _FURTHER, most_N * _NEARER),
-        (least_D / _NEARER, most_D * _FURTHER),
-        level=judge.level,
-        check=judge.check,
-    )
+    params = (least_N / _FURTHER, most_N * _NEARER)
+    tokens = (least_D / _NEARER, most_D * _FURTHER)
+    told: dict[str, Any] = {"level": judge.level, "check": judge.check}
+    if judge.surface.knows_text:
+        return {"text": text_law(judge.fit, params, tokens, **told)}
+    return {"grid": loss_grid(judge.fit, params, tokens, **told)}
 
 
 def _start(line: Frontier, evidence: Evidence) -> dict[str, Any]:

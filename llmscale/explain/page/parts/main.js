@@ -5,7 +5,7 @@ const TELEPHONE = '(max-width: 760px)'; // as in page.css
 /** The data that Python wrote, with the law that can be asked. */
 function readPage() {
   const data = JSON.parse(document.getElementById('data').textContent);
-  const surface = new Surface(data.grid);
+  const surface = data.text ? new TextSurface(data.text) : new GridSurface(data.grid);
   return { ...data, surface, frontier: new Frontier(data.frontier, surface) };
 }
 

@@ -59,12 +59,12 @@ function halfOrEnd(page, { lnC, chosen, half, end }) {
 
 /** Notes that this state of the sliders gives reason for. */
 function cautionsOf(page, { beyond, passes, rises, lifetime, serving }, state) {
-  const { cautions, most_ratio: mostRatio, start } = page;
+  const { cautions, most_ratio: mostRatio, start, surface } = page;
   const found = [];
   const ratio = lifetime ? Math.exp(lifetime.lnD - lifetime.lnN) : NaN;
   if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
   if (passes > cautions.text.limit) found.push(cautions.text);
-  if (passes > 1) found.push(cautions.repetition);
+  if (passes > 1 && !surface.knowsText) found.push(cautions.repetition);
   if (rises) found.push(cautions.rises);
   if (mostRatio !== null && ratio > cautions.served.limit * mostRatio) found.push(cautions.served);
   if (serving && state.bytes < start.bytes) found.push(cautions.rounded);
@@ -93,7 +93,8 @@ function planOf(page, decision, state) {
 function runRows(page, { law, best, chosen, beyond, passes, end, lnC }, state) {
   const ends = (name) => {
     if (!chosen.isBest) return '';
-    const isUntold = passes > 1 && page.surface.hasInterval;
+    const { hasInterval, knowsText } = page.surface;
+    const isUntold = passes > 1 && hasInterval && !knowsText;
     return isUntold ? 'interval: llmscale plan' : formatCountEnds(...best[name]);
   };
   const far = beyond > 0 ? `${plainly(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
