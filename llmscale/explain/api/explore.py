@@ -9,6 +9,7 @@ import numpy as np
 
 from llmscale.errors import InputError, both
 from llmscale.explain.api.best_of_budget import check_told
+from llmscale.explain.api.choosing import contest
 from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.fitted import Asked, read_for
 from llmscale.explain.api.lowest_points import lowest_points
@@ -19,7 +20,8 @@ from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.best_size import Optimum
-from llmscale.explain.page.contents import Evidence, build_page
+from llmscale.explain.forecast.chosen import Chosen
+from llmscale.explain.page.contents import Evidence, LawAt, build_page
 from llmscale.explain.page.document import Page, check_place
 from llmscale.explain.page.text_law import FORMULAS
 from llmscale.explain.planning.judge import Judge
@@ -61,14 +63,15 @@ def explore(
         check_place(spec.output)
     reading, options = reading_given(settings), options_given(spec, settings)
     source = source_asked(source, spec.published)
-    asked = knowing_text(Asked(source, laws_of(spec.law), reading, options, spec.refit))
+    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
     page = build_page(_evidence(asked), gpu=spec.gpu, price=spec.price_per_hour)
     return page if spec.output is None else page.save(spec.output)
 
 
-def _evidence(asked: Asked) -> Evidence:
+def _evidence(given: Asked) -> Evidence:
     """The law that is taken, and what it says of the largest budget of its runs."""
-    fit, chosen = fit_of(asked, {"flops": np.asarray(_largest_budget(asked))}, every=False)
+    asked = knowing_text(given)
+    fit, chosen, others = _taken(asked)
     _check_law(fit)
     judge, points = judge_of(asked, fit, None), lowest_points(fit)
     assert fit.reach.largest is not None
@@ -78,7 +81,25 @@ def _evidence(asked: Asked) -> Evidence:
         points=points,
         is_told=lambda best: _is_told(judge, best),
         told=replace(told, chosen=chosen),
+        law_at=others,
+        for_text=asked.laws != given.laws,
     )
+
+
+def _taken(asked: Asked) -> tuple[Fit, Chosen | None, LawAt | None]:
+    """The law at the largest budget of the runs, why it is taken, and which is taken at others;
+    None for both if it is the one that was named or given."""
+    largest = {"flops": np.asarray(_largest_budget(asked))}
+    if asked.given or asked.laws:
+        return *fit_of(asked, largest, every=False), None
+    laws = contest(asked, read_for(asked), largest, every=False)
+    fit, chosen = laws.taken(largest)
+
+    def at(flops: float) -> tuple[str, str]:
+        other, why = laws.taken({"flops": np.asarray(flops)})
+        return other.law.name, dict(why.left_out).get(fit.law.name, "")
+
+    return fit, chosen, at
 
 
 def _check_law(fit: Fit) -> None:

@@ -1,7 +1,7 @@
 """What a page says of a fit: its law on a grid, its frontier, its runs, and what to know of it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from llmscale.explain.page.document import Page, assembled
 from llmscale.explain.page.frontier import Frontier, frontier
 from llmscale.explain.page.loss_grid import loss_grid
 from llmscale.explain.page.machines import gpus_of, serving_of, shapes_of
+from llmscale.explain.page.other_laws import LawAt, other_laws
 from llmscale.explain.page.remarks import remarks, sentence
 from llmscale.explain.page.text_law import text_law
 from llmscale.explain.planning.judge import Judge
@@ -67,12 +68,17 @@ _CAUTIONS = {
 class Evidence:
     """A fit of a law in N and D and what judges its forecasts, with what the budgets of its table
     say themselves (`points`), whether the runs tell a best size, and the forecast of the largest
-    budget that was measured."""
+    budget that was measured.
+
+    If no law was named, `law_at` is the one that a plan of a budget takes and, if that is another,
+    why not this one; and the law may have been taken `for_text` that is limited."""
 
     judge: Judge
     points: LowestPoints | None
     is_told: Callable[[Optimum], bool]
     told: Forecast
+    law_at: LawAt | None = None
+    for_text: bool = False
 
     @property
     def fit(self) -> Fit:
@@ -111,8 +117,10 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     start = {**_start(line, evidence), "context": setting.context}
     start |= {"gpu": gpus[0]["key"], "price": None if price is None else float(price)}
     said = sentence(fit.metric, evidence.best(start["flops"]), level)
+    others = list(other_laws(evidence.law_at, fit.law.name, line)) if evidence.law_at else []
     data = {
         "metric": fit.metric,
+        "law": fit.law.name,
         "level": f"{100 * level:g}%",
         **_surface(evidence, line),
         "frontier": line.to_json(),
@@ -123,6 +131,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
         "most_ratio": _most_ratio(fit),
         "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
+        "others": others,
         "start": start,
     }
     name = fit.origin.path.name
@@ -136,7 +145,8 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "sentence": said,
     }
     notes = evidence.told.all_notes
-    shown = remarks(_said(evidence.told), notes, _lacking(fit), fit.origin.path)
+    about = (*_said(evidence.told), *_of_other_laws(evidence, others))
+    shown = remarks(about, notes, _lacking(fit), fit.origin.path)
     return Page(assembled(texts, shown, data), said, fit, notes)
 
 
@@ -208,13 +218,32 @@ def _said(told: Forecast) -> Iterator[tuple[str, str]]:
                 yield name, text
         else:
             yield f"{name} at {told.at['flops']:.3g} FLOPs, those of the largest run", text
-    if told.chosen is not None:
+
+
+def _of_other_laws(
+    evidence: Evidence, others: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Whether a plan takes this law, too."""
+    law = evidence.fit.law.name
+    if evidence.for_text:
         yield (
             "other laws",
-            f"this page is by {told.chosen.law} at every budget; llmscale plan takes the law that "
-            "erred least for the budget that it is asked for, which may be another; a page of that "
-            "is made with --law NAME",
+            (
+                f"this page is by {law}, which llmscale plan takes with --unique-tokens, since these "
+                "runs repeat their text; without that it takes a law in N and D, of which --law NAME "
+                "makes a page"
+            ),
         )
+    elif others:
+        yield (
+            "other laws",
+            (
+                f"this page is by {law} at every budget; llmscale plan takes another at some, which "
+                "is said if one of these is chosen"
+            ),
+        )
+    elif evidence.law_at is not None:
+        yield "other laws", f"llmscale plan takes {law} at every budget of this page, too"
 
 
 def _lacking(fit: Fit) -> Iterator[str]:

@@ -57,10 +57,21 @@ function halfOrEnd(page, { lnC, chosen, half, end }) {
   return `a model of half the size costs ${cost}`;
 }
 
+/** What is said if a plan of this budget takes another law. */
+function otherLawOf({ others, law }, lnC) {
+  const other = others.find((one) => one.from <= lnC && lnC <= one.to);
+  if (!other) return [];
+  const taken = other.law ? `takes ${other.law}` : 'takes no law';
+  const why = other.why ? `, since of ${law} ${other.why}` : '';
+  const page = other.law ? `; a page of it: --law ${other.law}` : '';
+  const said = `At this budget llmscale plan ${taken}, not ${law} as this page does${why}${page}.`;
+  return [{ code: 'another-law', said }];
+}
+
 /** Notes that this state of the sliders gives reason for. */
-function cautionsOf(page, { beyond, passes, rises, lifetime, serving }, state) {
+function cautionsOf(page, { lnC, beyond, passes, rises, lifetime, serving }, state) {
   const { cautions, most_ratio: mostRatio, start, surface } = page;
-  const found = [];
+  const found = otherLawOf(page, lnC);
   const ratio = lifetime ? Math.exp(lifetime.lnD - lifetime.lnN) : NaN;
   if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
   if (passes > cautions.text.limit) found.push(cautions.text);
