@@ -120,6 +120,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     others = list(other_laws(evidence.law_at, fit.law.name, line)) if evidence.law_at else []
     data = {
         "metric": fit.metric,
+        "unit": "loss, nats per token" if fit.metric == "loss" else fit.metric,
         "law": fit.law.name,
         "level": f"{100 * level:g}%",
         **_surface(evidence, line),

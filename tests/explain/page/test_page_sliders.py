@@ -116,6 +116,14 @@ def check_as_planned(tab: Browser, fit: llmscale.Fit, state: dict[str, Any]) -> 
     )
     best = shown["best"]
     assert best["loss"] == pytest.approx(made.loss.value, rel=1e-5), state
+    assert made.cost is not None
+    training = shown["training"]
+    assert training["gpuHours"] == pytest.approx(made.cost.gpu_hours)
+    assert training["seconds"] == pytest.approx(made.cost.wall_seconds)
+    assert training["money"] == (made.cost.money and pytest.approx(made.cost.money))
+    text = made.repetition
+    if text is not None and made.flops > text.enough.flops:
+        return  # every size is as good there, to as many digits as a float has
     assert np.exp([best["lnN"], best["lnD"]]) == pytest.approx(
         [made.params.value, made.tokens.value], rel=3e-3
     )
@@ -124,11 +132,6 @@ def check_as_planned(tab: Browser, fit: llmscale.Fit, state: dict[str, Any]) -> 
     if best["params"][0] is not None:
         assert best["params"] == pytest.approx([made.params.low, made.params.high], rel=1e-2)
         assert best["tokens"] == pytest.approx([made.tokens.low, made.tokens.high], rel=1e-2)
-    assert made.cost is not None
-    training = shown["training"]
-    assert training["gpuHours"] == pytest.approx(made.cost.gpu_hours)
-    assert training["seconds"] == pytest.approx(made.cost.wall_seconds)
-    assert training["money"] == (made.cost.money and pytest.approx(made.cost.money))
     shares = np.exp(np.array(shown["basin"]) - best["lnN"])
     planned = np.array([made.basin.smallest.value, made.basin.largest.value])
     inside = (planned > 2e-3) & (planned < 5e2)

@@ -41,7 +41,7 @@ function sentenceOf(page, decision) {
     ...amount(`${count(chosen.lnN)} parameters`), ' and ',
     ...amount(`${count(chosen.lnD)} tokens`), ', ',
     ...lossParts(page, chosen),
-    `, ${formatShare(chosen.above)} above the best, which has `,
+    `, ${formatShare(chosen.above)} above that of the best, which has `,
     ...amount(`${count(best.lnN)} parameters`, formatCountEnds(...best.params)), '.',
   ];
 }
@@ -53,8 +53,10 @@ function halfOrEnd(page, { lnC, chosen, half, end }) {
     return `no compute gets below ${least} on this text, and what lies beyond ` +
       `${formatFlops(Math.exp(end.lnC))} FLOPs is worth less than ${formatShare(WITHIN)} of it`;
   }
-  const cost = Math.abs(half.loss) < LEAST_SHOWN ? 'next to nothing' : formatShare(half.loss);
-  return `a model of half the size costs ${cost}`;
+  if (Math.abs(half.loss) < LEAST_SHOWN) return 'a model of half the size costs next to nothing';
+  const times = `${general(half.compute)}x the compute`;
+  const more = Number.isFinite(half.compute) ? `, or ${times} to be as good` : '';
+  return `a model of half the size costs ${formatShare(half.loss)} of the ${page.metric}${more}`;
 }
 
 /** What is said if a plan of this budget takes another law. */
@@ -168,11 +170,11 @@ function halfRows({ metric }, half, name, whose) {
 function trainingRows({ training, gpu }, state) {
   const speed = `${formatShare(training.mfu)} of ${general(gpu.peak_flops / 1e12)} TFLOP/s`;
   const power = gpu.power_watts === null ? 'no power is published' : `${gpu.power_watts} W a board`;
-  const price = state.price === null ? 'no price is given' : `${formatMoney(state.price)} an hour`;
+  const price = state.price === null ? 'no price is given' : `${general(state.price)} an hour`;
   return [
-    ['GPU hours', plainly(training.gpuHours), speed],
+    ['GPU hours', formatAmount(training.gpuHours), speed],
     ['time', formatSeconds(training.seconds), ''],
-    ['money', formatMoney(training.money), price],
+    ['money', formatAmount(training.money), price],
     ['energy', formatEnergy(training.wattHours), power],
   ];
 }
