@@ -112,6 +112,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     """The page of a law, on which this GPU at this price an hour is chosen at first."""
     fit, level = evidence.fit, evidence.judge.level
     line = frontier(evidence.best, _budgets(evidence))
+    surface = _surface(evidence, line)
     gpus = gpus_of(gpu)
     setting = setting_of(fit, None, None, None)
     start = {**_start(line, evidence), "context": setting.context}
@@ -123,7 +124,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "unit": "loss, nats per token" if fit.metric == "loss" else fit.metric,
         "law": fit.law.name,
         "level": f"{100 * level:g}%",
-        **_surface(evidence, line),
+        **surface,
         "frontier": line.to_json(),
         "runs": list(_runs(fit)),
         "gpus": gpus,
@@ -147,7 +148,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     }
     notes = evidence.told.all_notes
     about = (*_said(evidence.told), *_of_other_laws(evidence, others))
-    shown = remarks(about, notes, _lacking(fit), fit.origin.path)
+    shown = remarks(about, notes, _lacking(fit, _lost(fit, surface)), fit.origin.path)
     return Page(assembled(texts, shown, data), said, fit, notes)
 
 
@@ -172,6 +173,14 @@ def _surface(evidence: Evidence, line: Frontier) -> dict[str, Any]:
     if judge.surface.knows_text:
         return {"text": text_law(judge.fit, params, tokens, **told)}
     return {"grid": loss_grid(judge.fit, params, tokens, **told)}
+
+
+def _lost(fit: Fit, surface: Mapping[str, Any]) -> int:
+    """How many refits are left out, since a grid has no place for what is no loss."""
+    if "grid" not in surface:
+        return 0
+    refits = surface["grid"]["refits"]
+    return len(fit.replicates) - (len(refits["noise"]) if refits else 0)
 
 
 def _start(line: Frontier, evidence: Evidence) -> dict[str, Any]:
@@ -226,31 +235,34 @@ def _of_other_laws(
 ) -> Iterator[tuple[str, str]]:
     """Whether a plan takes this law, too."""
     law = evidence.fit.law.name
+    said = ""
     if evidence.for_text:
-        yield (
-            "other laws",
-            (
-                f"this page is by {law}, which llmscale plan takes with --unique-tokens, since these "
-                "runs repeat their text; without that it takes a law in N and D, of which --law NAME "
-                "makes a page"
-            ),
+        said = (
+            f"this page is by {law}, which llmscale plan takes with --unique-tokens, since these "
+            "runs repeat their text; without that it takes a law in N and D, and --law NAME makes "
+            "a page of it"
         )
     elif others:
-        yield (
-            "other laws",
-            (
-                f"this page is by {law} at every budget; llmscale plan takes another at some, which "
-                "is said if one of these is chosen"
-            ),
+        said = (
+            f"this page is by {law} at every budget; llmscale plan takes another at some, and at "
+            "these the page says so"
         )
     elif evidence.law_at is not None:
-        yield "other laws", f"llmscale plan takes {law} at every budget of this page, too"
+        said = f"llmscale plan takes {law} at every budget of this page, too"
+    if said:
+        yield "other laws", said
 
 
-def _lacking(fit: Fit) -> Iterator[str]:
+def _lacking(fit: Fit, lost: int) -> Iterator[str]:
     """What the page does not show, and why."""
     if not len(fit.replicates):
         yield "There are no intervals: the fit has no refits."
+    elif lost:
+        yield (
+            f"{counted(lost, 'refit')} of {len(fit.replicates):,} that give no loss at some sizes "
+            "and tokens of this page have no part in its intervals, which are about those of "
+            "llmscale plan."
+        )
     if fit.runs is None:
         yield "The runs are not drawn: the fit is without them."
     elif len(fit.table.frame) > _MOST_RUNS:
