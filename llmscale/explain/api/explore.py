@@ -21,8 +21,9 @@ from llmscale.explain.api.settings import Given, asked_spec, options_given, read
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
-from llmscale.explain.page.contents import Evidence, LawAt, build_page
+from llmscale.explain.page.contents import Evidence, build_page
 from llmscale.explain.page.document import Page, check_place
+from llmscale.explain.page.other_laws import LawAt
 from llmscale.explain.page.text_law import FORMULAS
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.surface import IN_TWO, OF_TEXT
@@ -51,10 +52,11 @@ def explore(
     size and tokens, the best run of every budget and the plan follow what a reader moves.
 
     It is one HTML file that asks the network for nothing: `output` writes it, as `save` of what is
-    returned does, and `gpu` and `price_per_hour` are what is chosen on it at first. With
+    returned does, and `gpu` and `price_per_hour` are what is chosen on it at first. Runs that
+    repeat their text give the page of the law that knows what that is worth. With
     `published` the law is Chinchilla's, as others published it, in place of a `source`; `source`,
     `law` and `settings` as `predict` takes them. Raises InputError, also if the law is not one in N
-    and D, or the runs tell no best size."""
+    and D (and unique tokens), or the runs tell no best size."""
     keywords: dict[str, Any] = {"gpu": gpu, "price_per_hour": price_per_hour, "law": law}
     keywords |= {"refit": refit, "published": published, "output": output}
     spec = asked_spec(ExploreSpec, {**keywords, **settings})

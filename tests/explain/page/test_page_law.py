@@ -1,11 +1,13 @@
 """By which law the page of `explore` is, and what it says if a plan takes another."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from browser import Browser
+from browser import Browser, browser
 from pages import grid, run
 
 import llmscale
@@ -29,6 +31,12 @@ class Mine(Law):
 """
 
 
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
 def few_runs() -> pd.DataFrame:
     """Runs so noisy that refits of the law that is taken say anything far beyond them."""
     rng = np.random.default_rng(5)
@@ -47,7 +55,8 @@ def repeated_runs() -> pd.DataFrame:
 
 
 def test_a_budget_of_which_a_plan_takes_another_law_is_told(tab: Browser, tmp_path: Path) -> None:
-    runs, options = few_runs(), {"bootstrap": 60, "diagnostics": False}
+    runs = few_runs()
+    options: dict[str, Any] = {"bootstrap": 60, "diagnostics": False}
     page = llmscale.explore(runs, output=tmp_path / "page.html", **options)
     assert page.path is not None
     tab.open(page.path.resolve().as_uri())
@@ -66,7 +75,8 @@ def test_a_budget_of_which_a_plan_takes_another_law_is_told(tab: Browser, tmp_pa
 def test_runs_that_repeat_their_text_have_a_page_of_the_law_that_knows_it(
     tab: Browser, tmp_path: Path
 ) -> None:
-    runs, options = repeated_runs(), {"bootstrap": 20, "diagnostics": False}
+    runs = repeated_runs()
+    options: dict[str, Any] = {"bootstrap": 20, "diagnostics": False}
     page = llmscale.explore(runs, output=tmp_path / "page.html", **options)
     assert page.path is not None
     made = llmscale.plan(runs, flops=1e22, unique_tokens=1e10, **options)

@@ -4,11 +4,12 @@ what `plan` says, and it says something."""
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser
+from browser import Browser, browser
 from pages import grid
 
 import llmscale
@@ -21,6 +22,12 @@ from llmscale.explain.planning.said import cost_said
 _LAWS = ("chinchilla", "anchored", "data-constrained")
 _NO_NUMBER = ("NaN", "undefined", "Infinity", "null", "[object")
 _TROUBLE = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 def fit_by(law: str) -> llmscale.Fit:
@@ -185,7 +192,8 @@ def test_any_run_has_the_interval_of_plan(
     opened(tab, page)
     rng = np.random.default_rng(0)
     ends = tab.value("explorer.page.surface.ends")
-    places = np.stack([rng.uniform(*ends[name], 40) for name in ("params", "tokens")], axis=1)
+    (least_N, most_N), (least_D, most_D) = ends["params"], ends["tokens"]
+    places = rng.uniform([least_N, least_D], [most_N, most_D], (40, 2))
     for unique in (None, 3e10):
         judge = judge_of(Asked(fit), fit, unique)
         shown = tab.value(
