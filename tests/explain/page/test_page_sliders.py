@@ -110,16 +110,17 @@ def check_as_planned(tab: Browser, fit: llmscale.Fit, state: dict[str, Any]) -> 
     """The page in a state is the plan of it, as far as there is one."""
     tab.value(f"explorer.take({{...explorer.page.start, ...{json.dumps(state)}}})")
     shown = tab.value(
-        "(({best, basin, half, lifetime, training}) => "
-        "({best, basin, half, lifetime, training}))(explorer.decision)"
+        "(({best, basin, half, lifetime, training, end}) => "
+        "({best, basin, half, lifetime, training, end}))(explorer.decision)"
     )
-    if shown["lifetime"] and shown["lifetime"]["lnD"] is None:
-        return  # no size is cheapest to serve on text that is worn out: plan has none, either
+    # Text that is worn out tells no size that is cheapest to serve, to as many digits as a float has.
+    is_worn = shown["end"] and (shown["end"]["lnC"] or np.inf) < math.log(state["flops"])
+    served = None if is_worn else state.get("served")
     made = llmscale.plan(
         fit,
         flops=state["flops"],
         unique_tokens=state.get("unique"),
-        inference_tokens=state.get("served"),
+        inference_tokens=served,
         gpu=state["gpu"],
         gpus=state["gpus"],
         mfu=state["mfu"],

@@ -41,7 +41,7 @@ function sentenceOf(page, decision) {
     ...amount(`${count(chosen.lnN)} parameters`), ' and ',
     ...amount(`${count(chosen.lnD)} tokens`), ', ',
     ...lossParts(page, chosen),
-    `, ${formatShare(chosen.above)} above that of the best, which has `,
+    `, ${formatShare(chosen.above)} above the best, which has `,
     ...amount(`${count(best.lnN)} parameters`, formatCountEnds(...best.params)), '.',
   ];
 }
