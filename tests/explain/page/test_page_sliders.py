@@ -113,7 +113,7 @@ def check_as_planned(tab: Browser, fit: llmscale.Fit, state: dict[str, Any]) -> 
         "(({best, basin, half, lifetime, training, end}) => "
         "({best, basin, half, lifetime, training, end}))(explorer.decision)"
     )
-    # Text that is worn out tells no size that is cheapest to serve, to as many digits as a float has.
+    # On text that is worn out every size is as good, and none is the cheapest to serve.
     is_worn = shown["end"] and (shown["end"]["lnC"] or np.inf) < math.log(state["flops"])
     served = None if is_worn else state.get("served")
     made = llmscale.plan(
