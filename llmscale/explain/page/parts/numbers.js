@@ -94,7 +94,9 @@ function formatSeconds(seconds) {
   for (const [unit, length, limit] of [['min', 60, 90], ['h', 3600, 48], ['days', 86400, 730]]) {
     if (seconds < limit * length) return `${(seconds / length).toFixed(1)} ${unit}`;
   }
-  return `${grouped(seconds / (365.25 * 86400), 1)} years`;
+  const years = seconds / (365.25 * 86400);
+  const tenths = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+  return `${years.toLocaleString('en-US', tenths)} years`;
 }
 
 /** Bytes in units of 10^9, as memory of GPUs is sold. */
