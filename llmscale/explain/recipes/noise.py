@@ -22,8 +22,8 @@ POINT, RECIPE, SEED, OWN = "point", "recipe", "seed", "own"
 _LEAST_OWN = 1e-4
 """Runs that have all in common to the last digit, as of a table and a copy of it times a number,
 would tell their difference without limit."""
-_ROUNDING = 1e-6
-"""Of ln L: losses are not known better."""
+_ROUNDING = 1e-5
+"""Of ln L: losses are mostly written with four decimals."""
 
 
 @dataclass(frozen=True)

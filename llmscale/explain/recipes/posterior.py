@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.noise import Blocks, Index
@@ -163,10 +164,10 @@ class Posterior:
             found["E"] = floors.shared_scale(theta_WK[:, self.floors_at])
         return {name: float(each.prod(axis=1).mean()) for name, each in found.items()}
 
-    def _possible(self, linear_WRP: Array) -> Array:
+    def _possible(self, linear_WRP: Array) -> NDArray[np.bool_]:
         """Whether amplitudes are above 0, and floors between 0 and the lowest loss: (W, R)."""
         terms = self.runs.terms
-        good = (linear_WRP[:, :, :terms] > 0).all(axis=2)
+        good = np.asarray((linear_WRP[:, :, :terms] > 0).all(axis=2))
         if not self.floors_told:
             floor = self.base + linear_WRP[:, :, terms]
             good &= (floor > 0) & (floor < self.lowest)

@@ -93,7 +93,7 @@ class RecipePrior:
     """Of ln of an exponent. Two recipes share it with a chance of 0.5."""
     floor: tuple[float, float] = (0.6, 0.35)
     """Of what is common of the floors, in units of the lowest loss, as are these:"""
-    floors: Sharing = Sharing(near=0.0005, far=0.012, chance=0.866)
+    floors: Sharing = Sharing(near=0.0005, far=0.012, chance=0.775)
     noise: tuple[float, float] = (0.003, 1.2)
     """Of ln L of a run."""
     factor: float = 0.7

@@ -20,10 +20,10 @@ Likelihood = Callable[[Array], Array]
 """ln of the likelihood of walkers: (W, K) to (W,)."""
 Watched = Callable[[Array], Array]
 """What is wanted of draws: (B, K) to (B, Q)."""
-_ENSEMBLES, _LEAST_WALKERS, _WALKERS_PER_COORDINATE = 6, 64, 6
+_ENSEMBLES, _LEAST_WALKERS, _WALKERS_PER_COORDINATE = 6, 64, 4
 _KEPT = 0.6
 """The share of walkers that the next step of the likelihood leaves of weight."""
-_MOVES, _MOVES_PER_COORDINATE = 4, 0.5
+_MOVES, _MOVES_PER_COORDINATE = 4, 1
 """Between two steps of the likelihood."""
 _BATCH, _THIN = 100, 20
 _LEAST_BATCHES, _MOST_BATCHES = 2, 10
@@ -97,7 +97,7 @@ class _Walkers:
 
     def anneal(self) -> None:
         """From the prior to the posterior."""
-        moves = _MOVES + round(_MOVES_PER_COORDINATE * self.size)
+        moves = _MOVES + _MOVES_PER_COORDINATE * self.size
         while self.heat < 1.0:
             step = self._step()
             self._resample(step)
