@@ -31,6 +31,8 @@ _LEAST_BATCHES, _MOST_BATCHES = 2, 10
 _SETTLED = 0.04
 """The error that is good enough."""
 _MOST_DRAWS = 8000
+_SAME = 1e-6
+"""Values that differ by no more are alike."""
 _WHOLE = 0.4
 """The share of moves in all coordinates; of the others in each with this chance."""
 _SOME = 0.35
@@ -70,18 +72,15 @@ def sample(
     return Sampled(draws[:: -(-len(draws) // _MOST_DRAWS)], error)
 
 
-_QUANTILES = np.array([0.05, 0.5, 0.95])
-_CHANCES_PER_WIDTH = np.array([0.339, 1.313, 0.339])
-"""The density of a normal distribution there, times the width of its 90% interval."""
+_QUANTILES = (0.05, 0.5, 0.95)
 
 
 def _error(seen_GBQ: Array) -> float:
-    """From how many draws of each ensemble are below the quantiles of all."""
+    """From how far quantiles of ensembles are from each other."""
     ensembles, _, wanted = seen_GBQ.shape
-    quantiles = np.quantile(seen_GBQ.reshape(-1, wanted), _QUANTILES, axis=0)
-    below = (seen_GBQ[:, :, None, :] < quantiles).mean(axis=1)
-    error = below.std(axis=0, ddof=1) / np.sqrt(ensembles) / _CHANCES_PER_WIDTH[:, None]
-    return float(error.max())
+    low, _, high = np.quantile(seen_GBQ.reshape(-1, wanted), _QUANTILES, axis=0)
+    spread = np.quantile(seen_GBQ, _QUANTILES, axis=1).std(axis=1, ddof=1)
+    return float((spread / np.sqrt(ensembles) / (high - low + _SAME)).max())
 
 
 class _Walkers:
