@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmscale.errors import WorkError
 from llmscale.explain.laws import Array
 
 Likelihood = Callable[[Array], Array]
@@ -31,6 +32,8 @@ _LEAST_BATCHES, _MOST_BATCHES = 2, 10
 _SETTLED = 0.04
 """The error that is good enough."""
 _MOST_DRAWS = 8000
+_TRIES = 20
+"""Of an ensemble, to have a first walker that can be."""
 _SAME = 1e-6
 """Values that differ by no more are alike."""
 _WHOLE = 0.4
@@ -93,6 +96,16 @@ class _Walkers:
         self.theta = rng.standard_normal((_ENSEMBLES, walkers, size))
         self.value = self._values(self.theta)
         self.heat = 0.0
+        for _ in range(_TRIES):
+            empty = ~np.isfinite(self.value).any(axis=1)
+            if not empty.any():
+                return
+            self.theta[empty] = rng.standard_normal(self.theta[empty].shape)
+            self.value = self._values(self.theta)
+        raise WorkError(
+            "no laws of the form that recipes are compared by can have the losses of these runs",
+            "check that the loss falls with compute in every table",
+        )
 
     def anneal(self) -> None:
         """From the prior to the posterior."""

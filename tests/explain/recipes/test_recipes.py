@@ -135,6 +135,25 @@ def test_copies_next_to_other_recipes_are_compared_with_laws_that_fit() -> None:
         assert one.low < truths[one.recipe] < one.high < 1.4 * one.low
 
 
+def test_draws_find_both_modes_and_follow_what_is_tied() -> None:
+    """Of a likelihood with two narrow modes of weights 3 to 7, and two coordinates whose sum is
+    known, which leaves each half of its variance."""
+
+    def log_likelihood(theta: Any) -> Any:
+        modes = [-0.5 * ((theta[:, 0] - place) / 0.05) ** 2 for place in (-1.5, 1.5)]
+        tied = -0.5 * ((theta[:, 1] + theta[:, 2]) / 0.01) ** 2
+        return np.logaddexp(math.log(0.3) + modes[0], math.log(0.7) + modes[1]) + tied
+
+    rng = np.random.default_rng(0)
+    sampled = sampler.sample(log_likelihood, lambda theta: theta, 6, rng)
+    assert (sampled.draws[:, 0] > 0).mean() == pytest.approx(0.7, abs=0.05)
+    assert sampled.draws[:, 1].std() == pytest.approx(math.sqrt(0.5), rel=0.1)
+    assert sampled.draws[:, 5].std() == pytest.approx(1.0, rel=0.1)
+    assert sampled.error < 0.1
+    with pytest.raises(WorkError, match="no laws of the form"):
+        sampler.sample(lambda theta: np.full(len(theta), -np.inf), lambda theta: theta, 6, rng)
+
+
 def test_laws_that_miss_the_runs_are_never_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlying, "_WORSE", 0.01)
     monkeypatch.setattr(outlying, "_ALLOWED", 0.0)
