@@ -117,7 +117,7 @@ REMARKS = (
     "rests on these runs; Wen et al. found it to save less in larger models.",
     "- Of WSD a part is where it ends: at 0, where this cosine ends at a tenth of its peak.",
     "- Twice the tuned learning rate is as good along the ladder, to within 10%: it is better at "
-    "300k tokens and worse at 3M in the smaller models, which costs 14% at the best split.",
+    "300k tokens and worse at 3M in the smaller models, which costs 13% at the best split.",
     "- Tied embeddings cost most at a width of 24, and little or nothing at 72.",
     "- Deep models are 24 to 40 wide here, and take more FLOPs at one N, for attention in every "
     "layer. At these sizes width is worth more than depth, as the built-in ladder has it.",

@@ -115,8 +115,9 @@ MULTIPLIER_FAR = Kind(
 COMPARISON_NOT_SETTLED = Kind(
     "comparison-not-settled",
     DOUBT,
-    when="the draws of a comparison have not settled (Gelman & Rubin's R above {limit:g})",
-    means="The ends of the intervals move from one --seed to another.",
+    when="ensembles of draws of a comparison differ so that ends of intervals may move by more "
+    "than a share of {limit:g} of the width",
+    means="The ends of the intervals move so much from one --seed to another.",
     remedy="Compare with two seeds; take out runs that fit no law.",
-    limit=1.6,
+    limit=0.1,
 )

@@ -25,7 +25,7 @@ from llmscale.explain.recipes.frontiers import (
 )
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined, join
 from llmscale.explain.recipes.loss_units import check_ratios, check_units
-from llmscale.explain.recipes.multiplier import Crossing, Multiplier
+from llmscale.explain.recipes.multiplier import Crossing, Multiplier, possessive
 from llmscale.explain.recipes.outlying import Outlying, draws_of
 from llmscale.explain.recipes.posterior import LawDraws
 from llmscale.explain.recipes.power import power_of
@@ -42,6 +42,8 @@ from llmscale.notes.comparing import (
 REACH = 100.0
 """Crossings are looked for up to so many times beyond the runs."""
 _BUDGETS = 240
+_LARGEST = 700.0
+"""Of ln of a multiplier."""
 _SAME_LOSS = 1e-9
 """Losses that differ by less were written in another way."""
 
@@ -68,6 +70,7 @@ def compare_recipes(
     check_ratios(joined)
     settings = differences(joined, by)
     draws, outlying = draws_of(joined.runs, seed)
+    draws = draws.of(joined.names)
     same = _with_runs_of_baseline(joined)
     places = [joined.names.index(name) for name in same]
     frontiers = _frontiers(joined, draws).with_one_law(places)
@@ -115,7 +118,7 @@ def compare_recipes(
             *notes_of(joined, settings, by),
             *_of_splits(joined, draws, today),
             *_of_outlying(joined, outlying),
-            *_of_draws(draws, scales, today),
+            *_of_draws(draws, multipliers, today),
         ),
     )
 
@@ -129,13 +132,17 @@ def _frontiers(joined: Joined, draws: LawDraws) -> Frontiers:
 def _at(joined: Joined, frontiers: Frontiers, flops: float, level: float) -> Iterator[Multiplier]:
     """Every recipe's multiplier at one budget."""
     best = _chances(frontiers, flops)
-    tails = _tails(level)
     beyond = max(flops / joined.overlap[1], joined.overlap[0] / flops, 1.0)
     for place, name in enumerate(joined.names[1:], start=1):
         drawn = frontiers.log_multiplier(place, 0, np.array([math.log(flops)]))[:, 0]
-        low, value, high = _quantiles(drawn, tails)
-        ends = (math.exp(value), math.exp(low), math.exp(high))
+        low, value, high = map(_factor, _quantiles(drawn, level))
+        ends = (value, low, high)
         yield Multiplier(name, joined.names[0], flops, *ends, level, beyond, best[place])
+
+
+def _factor(log_k: float) -> float:
+    """What is beyond all numbers has no end."""
+    return math.exp(log_k) if log_k < _LARGEST else math.inf
 
 
 def _ends(multipliers: Sequence[Multiplier], name: str) -> tuple[Multiplier, Multiplier]:
@@ -165,8 +172,7 @@ def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) ->
     ends = (math.nan, math.nan, math.nan)
     if any_of.any():
         first = np.nanmin(where[any_of], axis=1)
-        tails = _tails(level)
-        low_end, middle, high_end = (math.exp(value) for value in _quantiles(first, tails))
+        low_end, middle, high_end = (math.exp(value) for value in _quantiles(first, level))
         ends = (middle, low_end, high_end)
     return Crossing(
         joined.names[other],
@@ -252,17 +258,23 @@ def _of_outlying(joined: Joined, found: Sequence[Outlying]) -> Iterator[Note]:
     )
 
 
-def _of_draws(draws: LawDraws, scales: Sequence[float], today: float) -> Iterator[Note]:
-    far = max(scales) / today
-    if far > MULTIPLIER_FAR.limit:
+def _of_draws(draws: LawDraws, multipliers: Sequence[Multiplier], today: float) -> Iterator[Note]:
+    farthest = max(one.flops for one in multipliers)
+    if farthest / today > MULTIPLIER_FAR.limit:
+        floors = [
+            f"; {one.recipe} may have its floor above {possessive(one.baseline)} loss there, which "
+            "no compute reaches then"
+            for one in multipliers
+            if one.flops == farthest and math.isinf(one.high)
+        ]
         yield MULTIPLIER_FAR.note(
-            f"{max(scales):.3g} FLOPs are {digits.times(far)} beyond the runs: measure a larger "
-            "budget in between"
+            f"{farthest:.3g} FLOPs are {digits.times(farthest / today)} beyond the runs: measure a "
+            f"larger budget in between{''.join(floors[:1])}"
         )
-    if draws.disagreement > COMPARISON_NOT_SETTLED.limit:
+    if draws.error > COMPARISON_NOT_SETTLED.limit:
         yield COMPARISON_NOT_SETTLED.note(
-            f"the draws have not settled (R {draws.disagreement:.2f}): ends of intervals may move "
-            "from one --seed to another"
+            f"the draws have not settled: ends of intervals may move by {draws.error:.0%} of the "
+            "width from one --seed to another"
         )
 
 
@@ -277,12 +289,11 @@ def check_budgets(at: Sequence[float], joined: Joined) -> None:
             )
 
 
-def _tails(level: float) -> tuple[float, float, float]:
-    return 0.5 - 0.5 * level, 0.5, 0.5 + 0.5 * level
-
-
-def _quantiles(values: Array, tails: Sequence[float]) -> list[float]:
-    """Quantiles of values of which some are infinite."""
+def _quantiles(values: Array, level: float) -> list[float]:
+    """The lower end, the middle and the upper end of values of which some are infinite; those of
+    the same values with their signs changed are these from the last to the first."""
     ordered = np.sort(values)
-    places = np.clip(np.round(np.array(tails) * (len(values) - 1)).astype(int), 0, None)
-    return [float(value) for value in ordered[places]]
+    last = len(values) - 1
+    low = round((0.5 - 0.5 * level) * last)
+    middle = 0.5 * (ordered[last // 2] + ordered[last - last // 2])
+    return [float(ordered[low]), float(middle), float(ordered[last - low])]

@@ -1,7 +1,7 @@
 """The tables of several recipes as one, and which of their runs pair."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -81,10 +81,12 @@ def join(
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
     repeats_R = _repeats(frame)
-    frame = frame[~repeats_R].reset_index(drop=True)
+    frame = frame[~repeats_R]
     names = tuple(tables)
+    in_order = _by_content(frame, names)
+    frame = _in_order(frame, in_order)
     chosen = _law(tables, law)
-    recipe_R = np.array([names.index(name) for name in frame[RECIPE]])
+    recipe_R = _places(frame, in_order)
     loss = frame["loss"].to_numpy(dtype=float)
     if floor is not None and not 0 <= floor < loss.min():
         raise InputError(
@@ -96,7 +98,7 @@ def join(
     logs = [np.log(numbers(frame, name)) for name in _INPUTS[chosen]]
     middle = np.array([values.mean() for values in logs])
     runs = RecipeRuns(
-        names,
+        in_order,
         np.stack(logs, axis=1) - middle,
         middle,
         loss,
@@ -108,9 +110,31 @@ def join(
     )
     per_ND = frame["flops"] / (frame["params"] * frame["tokens"])
     flops_per_ND = per_ND.groupby(frame[RECIPE]).median().reindex(list(names)).to_numpy(dtype=float)
-    pairing = _pairing(frame, point_R, recipe_R, seed_R, names)
+    pairing = _pairing(frame, point_R, _places(frame, names), seed_R)
     repeated = int(repeats_R.sum())
     return Joined(dict(tables), frame, chosen, runs, pairing, flops_per_ND, repeated)
+
+
+def _by_content(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
+    """The recipes in the order of what their runs are: sums, draws and with them the answer do not
+    hang on which is the baseline or is named first."""
+    runs = np.nan_to_num(np.stack([numbers(frame, name) for name in _MEASURED], axis=1))
+    recipe = frame[RECIPE].to_numpy()
+    content = {name: sorted(map(tuple, runs[recipe == name])) for name in names}
+    return tuple(sorted(names, key=content.__getitem__))
+
+
+def _in_order(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The runs from the least compute up, alike in whatever order they come."""
+    seeds = frame["seed"].astype(str) if "seed" in frame else np.zeros(len(frame))
+    seed = np.unique(np.asarray(seeds), return_inverse=True)[1]
+    measured = [numbers(frame, name) for name in reversed(_MEASURED)]
+    return frame.take(np.lexsort([_places(frame, names), seed, *measured])).reset_index(drop=True)
+
+
+def _places(frame: pd.DataFrame, names: Sequence[str]) -> Index:
+    """The place of every run's recipe among the names."""
+    return np.array([names.index(name) for name in frame[RECIPE]])
 
 
 def _repeats(frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -120,6 +144,7 @@ def _repeats(frame: pd.DataFrame) -> NDArray[np.bool_]:
     return frame.duplicated([name for name in names if name in frame]).to_numpy()
 
 
+_MEASURED = ("flops", "params", "tokens", "loss")
 _INPUTS = {LADDER: ("flops",), SURFACE: ("params", "tokens")}
 
 
@@ -207,10 +232,8 @@ def _seeds(frame: pd.DataFrame) -> Index | None:
     return np.asarray(pd.factorize(frame["seed"].astype(str))[0])
 
 
-def _pairing(
-    frame: pd.DataFrame, point_R: Index, recipe_R: Index, seed_R: Index | None, names: Sequence[str]
-) -> Pairing:
-    """Pairs of the baseline with each other recipe."""
+def _pairing(frame: pd.DataFrame, point_R: Index, recipe_R: Index, seed_R: Index | None) -> Pairing:
+    """Pairs of the baseline, the first recipe, with each other one."""
     points = _shared_points(point_R, recipe_R)
     if not points:
         return Pairing(
@@ -218,15 +241,9 @@ def _pairing(
         )
     keys = point_R if seed_R is None else distinct([point_R, seed_R])
     table = pd.crosstab(keys, recipe_R)
-    pairs = sum(int(np.minimum(table[0], table[other]).sum()) for other in range(1, len(names)))
+    pairs = sum(int(np.minimum(table[0], table[other]).sum()) for other in range(1, table.shape[1]))
     if seed_R is not None and not pairs:
         seeds = [sorted(set(part["seed"].astype(str))) for _, part in frame.groupby(RECIPE)]
         said = both([", ".join(one[:4]) for one in seeds])
         return Pairing(0, seeds=False, points=points, why_not=f"their seeds are {said}")
     return Pairing(pairs, seeds=seed_R is not None, points=points)
-
-
-def without_pairs(runs: RecipeRuns) -> RecipeRuns:
-    """The same runs as if each recipe had been trained by itself."""
-    lone = np.arange(len(runs.loss_R))
-    return replace(runs, blocks=blocks_of(lone, runs.recipe_R, None))

@@ -28,12 +28,12 @@ class Multiplier:
     @property
     def saving(self) -> float:
         """The baseline's compute over the recipe's: 1.41 saves 29%."""
-        return 1.0 / self.value
+        return _inverse(self.value)
 
     @property
     def saving_interval(self) -> tuple[float, float]:
         """The ends of the interval of the saving; 0 if no compute reaches the loss."""
-        return 1.0 / self.high, 1.0 / self.low
+        return _inverse(self.high), _inverse(self.low)
 
     @property
     def includes_one(self) -> bool:
@@ -141,13 +141,20 @@ def possessive(name: str) -> str:
     return f"{name}'" if name.endswith("s") else f"{name}'s"
 
 
+def _inverse(value: float) -> float:
+    return 1.0 / value if value > 0 else math.inf
+
+
+_WIDE = 100.0
+"""Ends that are so many times as large as each other have digits of their own each: on the floors
+of laws intervals of compute go over many powers of ten."""
+
+
 def _with_ends(value: float, low: float, high: float) -> str:
-    if math.isinf(value):
-        return f"{NO_END} [{_plain(low)}, {NO_END}]"
-    if math.isinf(high):
-        return f"{_plain(value)} [{_plain(low)}, {NO_END}]"
-    return digits.with_ends(value, low, high)
+    if low > 0 and high < _WIDE * low:
+        return digits.with_ends(value, low, high)
+    return f"{_plain(value)} [{_plain(low)}, {_plain(high)}]"
 
 
 def _plain(value: float) -> str:
-    return f"{value:.2g}" if math.isfinite(value) else NO_END
+    return f"{value:.3g}" if math.isfinite(value) else NO_END

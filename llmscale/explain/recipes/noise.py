@@ -8,6 +8,7 @@ can be told hangs on the design; each design has a covariance of a block (the ru
 is linear in the shares."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,11 @@ from llmscale.explain.laws import Array
 Index = NDArray[np.int_]
 POINT, RECIPE, SEED, OWN = "point", "recipe", "seed", "own"
 """What runs of a point may share, and what is each run's own."""
-_LEAST_OWN = 1e-6
-"""A covariance of runs that have all in common cannot be inverted."""
+_LEAST_OWN = 1e-4
+"""Runs that have all in common to the last digit, as of a table and a copy of it times a number,
+would tell their difference without limit."""
+_ROUNDING = 1e-5
+"""Of ln L: losses are mostly written with four decimals."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,13 @@ class Block:
     recipe_M: Index
     common_SMM: Array
 
+    @cached_property
+    def recipes(self) -> list[tuple[int, slice]]:
+        """Every recipe of its runs, and which of them these are."""
+        found, first = np.unique(self.recipe_M, return_index=True)
+        ends = [*first[1:], len(self.recipe_M)]
+        return [(int(q), slice(a, b)) for q, a, b in zip(found, first, ends, strict=True)]
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -40,38 +51,64 @@ class Blocks:
     shares: tuple[str, ...]
     rows: int
 
-    def whitened(
-        self, shares_WS: Array, factor_WQ: Array, values_WRP: Array
+    def products(
+        self, shares_WS: Array, factor_WQ: Array, noise_W: Array, values_WRK: Array
     ) -> tuple[Array, Array]:
-        """`values` with noise of variance 1 and nothing in common, rows in another order, and half
-        of ln of the determinant of the covariance: (W, R, P) and (W,).
+        """The products of all columns of `values` of every recipe with those of every other, each
+        weighed by the inverse of the covariance of the noise, (W, Q, K, Q, K); and half of ln of
+        the determinant of the covariance, (W,).
 
         `shares_WS` are the shares of the variance; what they leave is each run's own. What does not
         cancel between recipes is so many times as large in each as `factor_WQ` says."""
-        walkers, _, columns = values_WRP.shape
-        parts, log_det = [], np.zeros(walkers)
+        walkers, _, columns = values_WRK.shape
+        recipes = factor_WQ.shape[1]
+        total = np.zeros((walkers, recipes, columns, recipes, columns))
+        log_det = np.zeros(walkers)
         for block in self.blocks:
             points, size = block.rows_BM.shape
-            cov_WMM = self._covariance(block, shares_WS, factor_WQ)
-            root_WMM = np.linalg.cholesky(cov_WMM)
-            log_det += points * np.log(np.einsum("wmm->wm", root_WMM)).sum(axis=1)
-            # All points of one make-up are solved at once: their columns stand next to each other.
-            of_block = values_WRP[:, block.rows_BM.T].reshape(walkers, size, points * columns)
-            solved = np.linalg.solve(root_WMM, of_block)
-            parts.append(solved.reshape(walkers, size * points, columns))
-        return np.concatenate(parts, axis=1), log_det
+            inverse_WMM, half_log_det = self._inverse(block, shares_WS, factor_WQ, noise_W)
+            log_det += points * half_log_det
+            values = values_WRK[:, block.rows_BM.T]
+            weighed = np.zeros((walkers, size, points, recipes, columns))
+            for recipe, rows in block.recipes:
+                part = inverse_WMM[:, :, rows] @ values[:, rows].reshape(
+                    walkers, -1, points * columns
+                )
+                weighed[:, :, :, recipe] = part.reshape(walkers, size, points, columns)
+            for recipe, rows in block.recipes:
+                own = values[:, rows].reshape(walkers, -1, columns)
+                others = weighed[:, rows].reshape(walkers, own.shape[1], -1)
+                product = np.swapaxes(own, 1, 2) @ others
+                total[:, recipe] += product.reshape(walkers, columns, recipes, columns)
+        return total, log_det
+
+    def precision(self, shares_WS: Array, factor_WQ: Array, noise_W: Array) -> Array:
+        """The inverse of the covariance of all runs (W, R, R)."""
+        total = np.zeros((len(noise_W), self.rows, self.rows))
+        for block in self.blocks:
+            inverse_WMM, _ = self._inverse(block, shares_WS, factor_WQ, noise_W)
+            for rows in block.rows_BM:
+                total[:, rows[:, None], rows] = inverse_WMM
+        return total
 
     @property
     def cancels(self) -> Array:
         """1 for every share that cancels between recipes, 0 for others."""
         return np.array([float(name != RECIPE) for name in self.shares])
 
-    def _covariance(self, block: Block, shares_WS: Array, factor_WQ: Array) -> Array:
+    def _inverse(
+        self, block: Block, shares_WS: Array, factor_WQ: Array, noise_W: Array
+    ) -> tuple[Array, Array]:
+        """The inverse of the covariance of a point (W, M, M), and half of ln of its determinant."""
         of_point = np.einsum("ws,smn->wmn", shares_WS * self.cancels, block.common_SMM)
         of_recipe = np.einsum("ws,smn->wmn", shares_WS * (1.0 - self.cancels), block.common_SMM)
-        of_recipe += own_share(shares_WS)[:, None, None] * np.eye(len(block.recipe_M))
+        identity = np.eye(len(block.recipe_M))
+        of_recipe += own_share(shares_WS)[:, None, None] * identity
         factor_WM = factor_WQ[:, block.recipe_M]
-        return of_point + factor_WM[:, :, None] * factor_WM[:, None, :] * of_recipe
+        share_WMM = of_point + factor_WM[:, :, None] * factor_WM[:, None, :] * of_recipe
+        cov_WMM = noise_W[:, None, None] ** 2 * share_WMM + _ROUNDING**2 * identity
+        _, log_det = np.linalg.slogdet(cov_WMM)
+        return np.linalg.inv(cov_WMM), 0.5 * log_det
 
 
 def own_share(shares_WS: Array) -> Array:

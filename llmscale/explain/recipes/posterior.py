@@ -1,28 +1,26 @@
 """The posterior of the laws of several recipes, given all of their runs.
 
-Each recipe has L = E + A/C^alpha along a ladder, or L = E + A/N^alpha + B/D^beta. Amplitudes and
-the size of the noise are integrated out exactly, as the law is linear in the one and the posterior
-of the other is known; exponents, floors and what runs share of their noise are sampled."""
+Each recipe has L = E + A/C^alpha along a ladder, or L = E + A/N^alpha + B/D^beta. The law is linear
+in amplitudes and floors, which are integrated out exactly; exponents, how far floors may be from
+each other, the noise and what runs share of it are sampled."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.explain.laws import Array
-from llmscale.explain.recipes.noise import OWN, Blocks, Index, own_share
-from llmscale.explain.recipes.peak import peak
+from llmscale.explain.recipes.noise import Blocks, Index
 from llmscale.explain.recipes.prior import PRIOR, RecipePrior
 from llmscale.explain.recipes.sampler import sample
 
-_WALKERS_PER_COORDINATE, _LEAST_WALKERS = 8, 96
-_BURN_IN, _BURN_IN_PER_COORDINATE = 200, 20
-_STEPS, _STEPS_PER_COORDINATE, _THIN = 300, 50, 10
-"""Ends of intervals then move by 2% to 4% of the width from one seed to another."""
-_STARTS, _CLIMBS = 4000, 3
-_ROUNDING = 1e-6
-"""Of ln L: losses are not known better."""
-_LEAST_RIDGE = 1e-12
-"""For a term that vanishes at all runs, of which nothing tells the amplitude."""
+_LARGEST_AMPLITUDE = 3.0
+"""A standard deviation of amplitudes at the middle of the runs, in units of the lowest loss."""
+_TRIES = 16
+_LEAST_NOISE = 0.001
+"""Of ln L: a run that is off by less than a few times as much is no outlier."""
+_WATCHED = (1.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -73,206 +71,241 @@ class LawDraws:
     shares_BS: Array
     factor_BR: Array
     shared: dict[str, float]
-    disagreement: float = field(default=1.0)
+    error: float
+    """By how much ends of intervals may move from one seed to another, as a share of the width."""
+
+    def of(self, names: Sequence[str]) -> "LawDraws":
+        """The same with the recipes in another order."""
+        places = [self.runs.names.index(name) for name in names]
+        return replace(
+            self,
+            E_BR=self.E_BR[:, places],
+            amplitude_BRT=self.amplitude_BRT[:, places],
+            exponent_BRT=self.exponent_BRT[:, places],
+            factor_BR=self.factor_BR[:, places],
+        )
 
 
 @dataclass(frozen=True)
 class _Law:
-    """What theta says: ln of the exponents (W, R, T), the floors (W, R), the shares of the noise
-    (W, S), and the factor of each recipe's own (W, R)."""
+    """What theta says: ln of the exponents (W, R, T), how far floors may be from what is common
+    (W, R), the noise (W,), the shares of it (W, S), and the factor of each recipe's own (W, R)."""
 
     log_exponent: Array
-    E: Array
+    floor_scale: Array
+    noise: Array
     shares: Array
     factor: Array
 
 
 class Posterior:
-    """Of theta: for each exponent ln of its mean over recipes and contrasts (see `Sharing`), as
-    many for the floor, the shares of the noise in logits, and ln of each recipe's factor of it, if
-    there are more than two."""
+    """Of theta, whose coordinates are all standard normal before the runs are looked at: for each
+    exponent what is common and how far each recipe is from it, how far the floor of each may be,
+    the noise, the shares of it, and the factor of each recipe, if there are more than two."""
 
     def __init__(self, runs: RecipeRuns, prior: RecipePrior = PRIOR) -> None:
         self.runs, self.prior = runs, prior
         self.lowest = runs.lowest
         self.scale = float(self.lowest.min())
-        self.sharings = [prior.exponents] * runs.terms
-        if runs.floor is None:
-            self.sharings.append(prior.floors)
-        each, noise = runs.recipes, len(runs.blocks.shares)
-        factors = runs.recipes if runs.recipes > 2 else 0
-        self.size = each * len(self.sharings) + noise + factors
-        ends = each * np.arange(1, len(self.sharings) + 1)
-        *self.places, rest = np.split(np.arange(self.size), ends)
-        self.noise_place, self.factor_place = np.split(rest, [noise])
+        self.floors_told = runs.floor is not None
+        each = runs.recipes
+        shares = runs.blocks.shares
+        sizes = [1 + each] * runs.terms
+        sizes += [0 if self.floors_told else each, 1, len(shares), each if each > 2 else 0]
+        self.size = sum(sizes)
+        *self.exponents_at, self.floors_at, self.noise_at, self.shares_at, self.factor_at = (
+            np.split(np.arange(self.size), np.cumsum(sizes)[:-1])
+        )
         usual, spread = (prior.exponent_of_compute, prior.exponent)[runs.terms - 1]
         self.usual, self.spread = np.log(usual), spread
-        columns = runs.recipes * runs.terms
-        column_of_R = runs.recipe_R[:, None] * runs.terms
-        self.own_RP = (np.arange(columns) // runs.terms * runs.terms == column_of_R).astype(float)
-        self.of_shares = np.array([prior.of_shares[name] for name in (*runs.blocks.shares, OWN)])
-        self.degrees = len(runs.loss_R) - columns + 1.0
+        self.share_middle, self.share_spread = (
+            np.array([prior.shares[name] for name in shares]).reshape(-1, 2).T
+        )
+        # The floor is counted from where it is expected.
+        self.base = runs.floor if runs.floor is not None else prior.floor[0] * self.scale
+        self.scale_R = runs.level_R * runs.spread_R
 
     def coefficients(self, theta_WK: Array) -> _Law:
         """What every row of theta says."""
-        runs, walkers = self.runs, len(theta_WK)
-        off_mean = [
-            sharing.off_mean(theta_WK[:, place[1:]])
-            for sharing, place in zip(self.sharings, self.places, strict=True)
+        runs, prior = self.runs, self.prior
+        log_exponent = [
+            self.usual
+            + self.spread * theta_WK[:, at[:1]]
+            + prior.exponents.off_common(theta_WK[:, at[1:]])
+            for at in self.exponents_at
         ]
-        log_exponent = np.stack(
-            [theta_WK[:, [self.places[term][0]]] + off_mean[term] for term in range(runs.terms)],
-            axis=2,
-        )
-        if runs.floor is not None:
-            E = np.full((walkers, runs.recipes), runs.floor)
-        else:
-            below = np.exp(theta_WK[:, [self.places[-1][0]]])
-            E = self.scale * (1.0 - below + off_mean[-1])
-        logits = theta_WK[:, self.noise_place]
-        shares = np.exp(logits - np.logaddexp(0.0, _log_sum(logits))[:, None])
-        factor = np.ones((walkers, runs.recipes))
-        if self.factor_place.size:
-            factor = np.exp(self.prior.factor * theta_WK[:, self.factor_place])
-        return _Law(log_exponent, E, shares, factor)
+        usual, spread = prior.noise
+        noise = usual * np.exp(spread * theta_WK[:, self.noise_at[0]])
+        common = np.exp(self.share_middle + self.share_spread * theta_WK[:, self.shares_at])
+        shares = common / (1.0 + common.sum(axis=1, keepdims=True))
+        factor = np.ones((len(theta_WK), runs.recipes))
+        if self.factor_at.size:
+            factor = np.exp(prior.factor * theta_WK[:, self.factor_at])
+        floor_scale = self.scale * prior.floors.scale(theta_WK[:, self.floors_at])
+        return _Law(np.stack(log_exponent, axis=2), floor_scale, noise, shares, factor)
 
-    def density(self, theta_WK: Array) -> Array:
-        """ln of the posterior density of every row of theta; -inf out of bounds."""
+    def log_likelihood(self, theta_WK: Array) -> Array:
+        """Of every row of theta; -inf for laws that cannot be."""
         with np.errstate(all="ignore"):
-            law = self.coefficients(theta_WK)
-            value = self._log_prior(theta_WK, law)
-            fitted = self._fitted(law)
-            value = np.where(fitted.good, value + fitted.log_likelihood, -np.inf)
+            fitted = self._fitted(self.coefficients(theta_WK))
+            value = np.where(
+                self._possible(fitted.mean).all(axis=1), fitted.log_likelihood, -np.inf
+            )
         return np.where(np.isfinite(value), value, -np.inf)
 
     def shared(self, theta_WK: Array) -> dict[str, float]:
         """The chance that all recipes share each exponent, and the floor."""
-        names = (*("alpha", "beta")[: self.runs.terms], "E")
-        return {
-            name: sharing.shared(theta_WK[:, place[1:]])
-            for name, sharing, place in zip(names, self.sharings, self.places, strict=False)
+        exponents, floors = self.prior.exponents, self.prior.floors
+        found = {
+            name: exponents.shared(theta_WK[:, at[1:]])
+            for name, at in zip(("alpha", "beta"), self.exponents_at, strict=False)
         }
+        if not self.floors_told:
+            found["E"] = floors.shared_scale(theta_WK[:, self.floors_at])
+        return {name: float(each.prod(axis=1).mean()) for name, each in found.items()}
 
-    def _log_prior(self, theta_WK: Array, law: _Law) -> Array:
-        own = np.log1p(-law.shares.sum(axis=1))
-        value = np.log(law.shares) @ self.of_shares[:-1] + self.of_shares[-1] * own
-        value -= 0.5 * (theta_WK[:, self.factor_place] ** 2).sum(axis=1)
-        for place in self.places:
-            value -= 0.5 * (theta_WK[:, place[1:]] ** 2).sum(axis=1)
-        for place in self.places[: self.runs.terms]:
-            value -= 0.5 * ((theta_WK[:, place[0]] - self.usual) / self.spread) ** 2
-        if self.runs.floor is None:
-            value += theta_WK[:, self.places[-1][0]]  # the floor is uniform, not ln of the rest
-            inside = ((law.E > 0) & (self.lowest > law.E)).all(axis=1)
-            value = np.where(inside, value, -np.inf)
-        return np.asarray(value)
+    def _possible(self, linear_WRP: Array) -> NDArray[np.bool_]:
+        """Whether amplitudes are above 0, and floors between 0 and the lowest loss: (W, R)."""
+        terms = self.runs.terms
+        good = np.asarray((linear_WRP[:, :, :terms] > 0).all(axis=2))
+        if not self.floors_told:
+            floor = self.base + linear_WRP[:, :, terms]
+            good &= (floor > 0) & (floor < self.lowest)
+        return good
 
     def _fitted(self, law: _Law) -> "_Fitted":
-        """The amplitudes that go with exponents, floors and shares of the noise, by generalised
-        least squares of L/L_point.
+        """Amplitudes and floors that go with the rest, by generalised least squares of L/L_point.
 
         Not of L/L_run: a law that vanishes is off by exactly 1 at every run then, which passes for
         noise that all runs have in common, with none of their own (Peelle's puzzle)."""
-        runs = self.runs
-        values = self._linear(law)
-        white, log_det = runs.blocks.whitened(law.shares, law.factor, values)
-        gram = np.swapaxes(white, 1, 2) @ white
-        precision, moment = gram[:, :-1, :-1], gram[:, :-1, -1:]
-        # A little of a ridge keeps two terms apart that the runs do not tell apart.
-        ridge = 1e-10 * np.einsum("wpp->wp", precision) + _LEAST_RIDGE
-        precision = precision + ridge[:, :, None] * np.eye(precision.shape[1])
-        amplitude = np.linalg.solve(precision, moment)[:, :, 0]
-        left = np.maximum(gram[:, -1, -1] - (moment[:, :, 0] * amplitude).sum(axis=1), 0.0)
-        own_WR = own_share(law.shares)[:, None] * law.factor[:, runs.recipe_R] ** 2
-        left += self.prior.noise**2 + _ROUNDING**2 * (1.0 / own_WR).sum(axis=1)
+        products, log_det = self.runs.blocks.products(
+            law.shares, law.factor, law.noise, self._columns(law)
+        )
+        walkers, recipes, columns = products.shape[:3]
+        size = recipes * (columns - 1)
+        precision = products[:, :, :-1, :, :-1].reshape(walkers, size, size)
+        believed, log_believed = self._belief(law)
+        precision = precision + believed
+        moment = products[:, :, :-1, :, -1].sum(axis=3).reshape(walkers, size, 1)
+        total = products[:, :, -1, :, -1].sum(axis=(1, 2))
+        mean = np.linalg.solve(precision, moment)
+        left = np.maximum(total - (moment * mean).sum(axis=(1, 2)), 0.0)
         _, log_precision = np.linalg.slogdet(precision)
-        likelihood = -log_det - 0.5 * log_precision - 0.5 * self.degrees * np.log(left)
-        return _Fitted(likelihood, amplitude, precision, left)
+        likelihood = log_believed - log_det - 0.5 * log_precision - 0.5 * left
+        return _Fitted(likelihood, mean.reshape(walkers, recipes, columns - 1), precision)
 
-    def _linear(self, law: _Law) -> Array:
-        """What multiplies each amplitude, and what is left for them: (W, R, P + 1)."""
-        runs = self.runs
-        scale = runs.level_R * runs.spread_R
-        target = (runs.loss_R - law.E[:, runs.recipe_R]) / scale
-        powers = np.exp(-np.exp(law.log_exponent)[:, runs.recipe_R] * runs.log_inputs_RT)
-        design = np.tile(powers / scale[:, None], (1, 1, runs.recipes)) * self.own_RP
-        return np.concatenate([design, target[:, :, None]], axis=2)
+    def _columns(self, law: _Law) -> Array:
+        """What multiplies each amplitude and the floor of a run's own recipe, and what is left for
+        them: (W, R, T + 2)."""
+        runs, terms = self.runs, self.runs.terms
+        columns = np.ones((len(law.noise), len(runs.loss_R), terms + 1 + (not self.floors_told)))
+        rate = -np.exp(law.log_exponent)
+        for term in range(terms):
+            columns[:, :, term] = np.exp(rate[:, runs.recipe_R, term] * runs.log_inputs_RT[:, term])
+        columns[:, :, -1] = runs.loss_R - self.base
+        columns /= self.scale_R[:, None]
+        return columns
+
+    def _belief(self, law: _Law) -> tuple[Array, Array]:
+        """The precision of amplitudes and floors before the runs are looked at (W, P, P), and half
+        of ln of the determinant of that of the floors."""
+        walkers, recipes = law.factor.shape
+        terms = self.runs.terms
+        columns = terms + (not self.floors_told)
+        belief = np.zeros((walkers, recipes, columns, recipes, columns))
+        each = np.arange(recipes)
+        for term in range(terms):
+            belief[:, each, term, each, term] = (_LARGEST_AMPLITUDE * self.scale) ** -2.0
+        log_det = np.zeros(walkers)
+        if not self.floors_told:
+            # The floors have what is common in common: Sherman & Morrison's inverse.
+            own = law.floor_scale**-2.0
+            common = (self.prior.floor[1] * self.scale) ** -2.0
+            among = common + own.sum(axis=1)
+            belief[:, each, terms, each, terms] = own
+            belief[:, :, terms, :, terms] -= (
+                own[:, :, None] * own[:, None, :] / among[:, None, None]
+            )
+            log_det = 0.5 * (np.log(own).sum(axis=1) + np.log(common / among))
+        size = recipes * columns
+        return belief.reshape(walkers, size, size), log_det
 
     def deleted_residuals(self, theta_WK: Array) -> "DeletedResiduals":
         """How far each run is from what the others, and what it shares with them, say."""
-        law = self.coefficients(theta_WK)
-        values = self._linear(law)
-        runs = len(values[0])
-        identity = np.broadcast_to(np.eye(runs), (len(values), runs, runs))
-        white, _ = self.runs.blocks.whitened(law.shares, law.factor, identity)
-        whitened = white @ values
-        design, target = whitened[:, :, :-1], whitened[:, :, -1:]
-        basis, _ = np.linalg.qr(design)
-        # What the amplitudes take up is taken out: rows of the projected precision, P and P y.
-        white = white - basis @ (np.swapaxes(basis, 1, 2) @ white)
-        weight = (white**2).sum(axis=1)
-        pulled = np.swapaxes(white, 1, 2) @ target
-        off = pulled[:, :, 0] / weight
-        left = (target - basis @ (np.swapaxes(basis, 1, 2) @ target))[:, :, 0]
-        degrees = self.degrees - 1.0 - len(self.sharings)
-        without = (left**2).sum(axis=1)[:, None] - off**2 * weight
-        variance = (np.maximum(without, 0.0) + self.prior.noise**2) / degrees
-        return DeletedResiduals(off * self.runs.spread_R, off * np.sqrt(weight / variance), degrees)
+        runs, law = self.runs, self.coefficients(theta_WK)
+        columns = self._columns(law)
+        of_recipe = runs.recipe_R[:, None] == np.arange(runs.recipes)
+        design = (columns[:, :, None, :-1] * of_recipe[:, :, None]).reshape(*columns.shape[:2], -1)
+        weight = runs.blocks.precision(law.shares, law.factor, law.noise)
+        weighed = weight @ design
+        told = np.linalg.solve(self._fitted(law).precision, np.swapaxes(weighed, 1, 2))
+        # What the amplitudes and floors take up is taken out.
+        weight = weight - weighed @ told
+        pulled = (weight @ columns[:, :, -1:])[:, :, 0]
+        own = np.einsum("wrr->wr", weight)
+        off = pulled / own
+        total = (pulled * columns[:, :, -1]).sum(axis=1)
+        degrees = max(len(runs.loss_R) - runs.terms * (runs.recipes + 1.0) - 1.0, 1.0)
+        # The noise that was drawn has the run in it.
+        without = np.maximum(total[:, None] - off**2 * own, 0.0)
+        variance = (without + (_LEAST_NOISE / law.noise[:, None]) ** 2) / degrees
+        return DeletedResiduals(off * runs.spread_R, off * np.sqrt(own / variance), degrees)
 
     def draws(self, seed: int) -> LawDraws:
         """Draws of all coefficients."""
         rng = np.random.default_rng(seed)
-        start = self._starts(rng)
+        sampled = sample(self.log_likelihood, self._watched, self.size, rng)
+        theta = sampled.draws
         with np.errstate(all="ignore"):
-            sampled = sample(
-                self.density,
-                start,
-                rng,
-                burn_in=_BURN_IN + _BURN_IN_PER_COORDINATE * self.size,
-                steps=_STEPS + _STEPS_PER_COORDINATE * self.size,
-                thin=_THIN,
-            )
-            theta = sampled.draws
             law = self.coefficients(theta)
-            fitted = self._fitted(law)
-        variance = fitted.left / rng.chisquare(self.degrees, len(theta))
-        root = np.linalg.cholesky(fitted.precision)
-        normal = rng.standard_normal((*fitted.amplitude.shape, 1))
-        moved = np.linalg.solve(np.swapaxes(root, 1, 2), normal)[:, :, 0]
-        amplitude = fitted.amplitude + np.sqrt(variance)[:, None] * moved
-        # An amplitude below zero is no law: those few draws keep their mean.
-        amplitude = np.where((amplitude > 0).all(axis=1)[:, None], amplitude, fitted.amplitude)
-        shape = (len(theta), self.runs.recipes, self.runs.terms)
+            linear = self._linear(self._fitted(law), rng)
+        terms = self.runs.terms
+        E = np.full(linear.shape[:2], self.base)
+        if not self.floors_told:
+            E = E + linear[:, :, terms]
         return LawDraws(
             self.runs,
             theta,
-            law.E,
-            amplitude.reshape(shape),
+            E,
+            linear[:, :, :terms],
             np.exp(law.log_exponent),
-            np.sqrt(variance),
+            law.noise,
             law.shares,
             law.factor,
             self.shared(theta),
-            sampled.disagreement,
+            sampled.error,
         )
 
-    def _starts(self, rng: np.random.Generator) -> Array:
-        """Walkers about the peak of the density, as widely as it is curved: from draws of the prior
-        they would have to find it, and in tables of many recipes some never did."""
-        walkers = max(_LEAST_WALKERS, _WALKERS_PER_COORDINATE * self.size)
-        walkers += walkers % 2
-        theta = rng.standard_normal((_STARTS, self.size))
-        for place in self.places[: self.runs.terms]:
-            theta[:, place[0]] = self.usual + self.spread * theta[:, place[0]]
-        if self.runs.floor is None:
-            theta[:, self.places[-1][0]] = np.log(rng.uniform(0.02, 0.98, _STARTS))
-        theta[:, self.noise_place] -= 1.0
-        value = self.density(theta)
-        best = theta[np.argsort(-value, kind="stable")]
-        top = max((peak(self.density, one) for one in best[:_CLIMBS]), key=lambda one: one.value)
-        about = top.about(rng, 4 * walkers)
-        value = self.density(about)
-        return about[np.argsort(~np.isfinite(value), kind="stable")[:walkers]]
+    def _watched(self, theta_WK: Array) -> Array:
+        """How far recipes are from each other: ln of the loss of each at the top of the runs and
+        ten times beyond, less the mean of all."""
+        law = self.coefficients(theta_WK)
+        linear = self._fitted(law).mean
+        terms = self.runs.terms
+        found = []
+        for beyond in _WATCHED:
+            top_T = self.runs.log_inputs_RT.max(axis=0) + np.log(beyond) / terms
+            powers = np.exp(-np.exp(law.log_exponent) * top_T)
+            loss = self.base + (linear[:, :, :terms] * powers).sum(axis=2)
+            if not self.floors_told:
+                loss += linear[:, :, terms]
+            found.append(np.log(loss) - np.log(loss).mean(axis=1, keepdims=True))
+        return np.concatenate(found, axis=1)
+
+    def _linear(self, fitted: "_Fitted", rng: np.random.Generator) -> Array:
+        """Amplitudes and floors, drawn until they are possible; what never is keeps its mean."""
+        turned = np.swapaxes(np.linalg.cholesky(fitted.precision), 1, 2)
+        drawn = fitted.mean.copy()
+        left = np.arange(len(drawn))
+        for _ in range(_TRIES):
+            normal = rng.standard_normal((len(left), turned.shape[1], 1))
+            tried = fitted.mean[left] + np.linalg.solve(turned[left], normal).reshape(
+                -1, *drawn.shape[1:]
+            )
+            good = self._possible(tried).all(axis=1)
+            drawn[left[good]] = tried[good]
+            left = left[~good]
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -287,16 +320,6 @@ class DeletedResiduals:
 @dataclass(frozen=True)
 class _Fitted:
     log_likelihood: Array
-    amplitude: Array
+    mean: Array
+    """(W, R, P)."""
     precision: Array
-    left: Array
-
-    @property
-    def good(self) -> Array:
-        """Whether every amplitude is above zero."""
-        return np.asarray((self.amplitude > 0).all(axis=1))
-
-
-def _log_sum(values_WS: Array) -> Array:
-    """ln of the sum of exp, -inf of nothing."""
-    return np.asarray(np.logaddexp.reduce(values_WS, axis=1))

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from recipes import SIZES, grid, ladder, one_table, two
+from recipes import SIZES, TOP, grid, ladder, one_table, two
 
 import llmscale
 from llmscale import InputError, RecipeComparison
-from llmscale.explain.recipes import posterior
+from llmscale.errors import WorkError
+from llmscale.explain.recipes import outlying, sampler
 from llmscale.explain.recipes.gate import Gate
 
 
@@ -47,12 +48,91 @@ def test_with_the_multiplier_of_its_compute_a_recipe_reaches_the_loss_of_the_bas
             assert needed == pytest.approx(baseline[draw], rel=1e-9)
 
 
-def test_the_other_way_round_the_multiplier_is_the_saving() -> None:
-    tables = {"muon": ladder(0.7, common=0.9), "adamw": ladder(common=0.9)}
-    turned = llmscale.compare(tables).at()[0]
-    straight = known().at()[0]
-    assert turned.value == pytest.approx(straight.saving, rel=0.01)
-    assert turned.low == pytest.approx(straight.saving_interval[0], rel=0.02)
+def test_no_order_of_recipes_or_runs_changes_the_laws_that_are_drawn() -> None:
+    """Of two recipes the one needs less than the other in the very draws in which the other needs
+    more, so that a gate at 1 opens one way round only."""
+    few: dict[str, Any] = {"noise": 0.004, "seeds": 1, "sizes": SIZES[:5]}
+    tables = {"a": ladder(**few), "b": ladder(0.9, **few), "c": ladder(0.8, seed=2, **few)}
+    straight = llmscale.compare(tables, at=1e21)
+    shuffled = {name: runs.sample(frac=1.0, random_state=1) for name, runs in tables.items()}
+    assert llmscale.compare(shuffled, at=1e21).multipliers == straight.multipliers
+    turned = llmscale.compare({name: shuffled[name] for name in ("c", "b", "a")}, at=1e21)
+    log_C = np.log(straight.scales)
+    one, other = straight.frontiers.loss(log_C), turned.frontiers.loss(log_C)
+    np.testing.assert_allclose(one, other[:, ::-1], rtol=1e-12)
+    assert turned.shared == straight.shared
+    for flops in straight.scales:
+        needed = next(found for found in straight.at(flops) if found.recipe == "c")
+        back = next(found for found in turned.at(flops) if found.recipe == "a")
+        assert back.value == pytest.approx(needed.saving, rel=0.01)
+        assert (back.low > 1, back.high < 1) == (needed.high < 1, needed.low > 1)
+        assert turned.best_chance("b", flops) == pytest.approx(straight.best_chance("b", flops))
+
+
+def needed_for(times: float) -> float:
+    """The multiplier at the top of a ladder of a recipe whose losses are so many times as large."""
+    top = 0.8 * (TOP / (120.0 * SIZES[-1] ** 2)) ** -0.15
+    return float((top / ((1.6 + top) / times - 1.6)) ** (1 / 0.15))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_copy_with_other_losses_has_the_multiplier_of_those_losses(seeds: int) -> None:
+    """Runs whose noise is the same to the last digit tell their difference as well as the law."""
+    runs = ladder(noise=0.004, seeds=seeds)
+    found = llmscale.compare({"a": runs, "copy": runs.assign(loss=1.01 * runs["loss"])})
+    (one,) = found.at()
+    assert one.low < needed_for(1.01) < one.high < 1.1 * one.low
+    assert found.paired_share > 0.99
+    assert not found.notes
+
+
+def test_copies_next_to_other_recipes_are_compared_with_laws_that_fit() -> None:
+    first, second = ladder(noise=0.004, common=0.5), ladder(0.7, noise=0.004, common=0.5)
+    higher, lower = (
+        runs.assign(loss=times * runs["loss"]) for runs, times in ((first, 1.01), (second, 0.995))
+    )
+    found = llmscale.compare({"a": first, "b": second, "a+": higher, "b-": lower})
+    truths = {"b": 0.7, "a+": needed_for(1.01), "b-": 0.7 * needed_for(0.995)}
+    for one in found.at():
+        assert one.low < truths[one.recipe] < one.high < 1.4 * one.low
+
+
+def test_draws_find_both_modes_and_follow_what_is_tied() -> None:
+    """Of a likelihood with two narrow modes of weights 3 to 7, and two coordinates whose sum is
+    known, which leaves each half of its variance."""
+
+    def log_likelihood(theta: Any) -> Any:
+        modes = [-0.5 * ((theta[:, 0] - place) / 0.05) ** 2 for place in (-1.5, 1.5)]
+        tied = -0.5 * ((theta[:, 1] + theta[:, 2]) / 0.01) ** 2
+        return np.logaddexp(math.log(0.3) + modes[0], math.log(0.7) + modes[1]) + tied
+
+    rng = np.random.default_rng(0)
+    sampled = sampler.sample(log_likelihood, lambda theta: theta, 6, rng)
+    assert (sampled.draws[:, 0] > 0).mean() == pytest.approx(0.7, abs=0.05)
+    assert sampled.draws[:, 1].std() == pytest.approx(math.sqrt(0.5), rel=0.1)
+    assert sampled.draws[:, 5].std() == pytest.approx(1.0, rel=0.1)
+    assert sampled.error < 0.1
+    with pytest.raises(WorkError, match="no laws of the form"):
+        sampler.sample(lambda theta: np.full(len(theta), -np.inf), lambda theta: theta, 6, rng)
+
+
+def test_laws_that_miss_the_runs_are_never_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlying, "_WORSE", 0.01)
+    monkeypatch.setattr(outlying, "_ALLOWED", 0.0)
+    with pytest.raises(WorkError, match=r"no laws were found that fit the runs: .* are off by"):
+        llmscale.compare(two())
+
+
+def test_compute_and_saving_agree_at_any_budget() -> None:
+    tables = {"a": ladder(noise=0.01), "b": ladder(0.8, noise=0.01, seed=3)}
+    found = llmscale.compare(tables, at=[1e24, 1e60, 1e300])
+    for one in found.multipliers:
+        needed, saved = float(one.shown.split()[0]), float(one.saving_shown.split("x")[0])
+        assert needed * saved == pytest.approx(1.0, rel=0.02)
+        assert one.saving_interval == (1 / one.high, 1 / one.low)
+    assert math.isinf(found.at(1e60)[0].high)
+    (note,) = (note for note in found.notes if note.code == "multiplier-far")
+    assert "b may have its floor above a's loss there" in note.message
 
 
 def test_a_multiplier_that_changes_with_scale_is_followed_and_the_crossing_found() -> None:
@@ -167,6 +247,14 @@ def test_a_run_with_a_spike_is_named_and_moves_the_multiplier_little() -> None:
     assert "run-off-law" not in {note.code for note in known().notes}
 
 
+def test_a_spike_that_no_run_of_its_size_tells_of_keeps_the_truth_in_the_interval() -> None:
+    for place in (0, 3, 5):
+        runs = ladder(0.7, common=0.5, seeds=1)
+        runs.loc[place, "loss"] *= 1.03
+        found = llmscale.compare({"adamw": ladder(common=0.5, seeds=1), "muon": runs})
+        assert found.at()[0].low < 0.7 < found.at()[0].high
+
+
 def test_the_baseline_of_one_table_is_the_default_or_the_recipe_of_the_first_run() -> None:
     runs = one_table("recipe")
     assert "baseline: a, the recipe of the first run" in str(llmscale.compare(runs, by="recipe"))
@@ -239,10 +327,9 @@ def test_a_notebook_and_print_show_the_same_multipliers() -> None:
 
 
 def test_draws_that_have_not_settled_are_said_to_move(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_BURN_IN", "_BURN_IN_PER_COORDINATE", "_STEPS_PER_COORDINATE"):
-        monkeypatch.setattr(posterior, name, 0)
-    monkeypatch.setattr(posterior, "_STEPS", 12)
-    monkeypatch.setattr(posterior, "_THIN", 1)
+    few = {"_ENSEMBLES": 2, "_LEAST_WALKERS": 4, "_WALKERS_PER_COORDINATE": 0}
+    for name, value in (few | {"_MOST_BATCHES": 1, "_BATCH": 1, "_THIN": 1}).items():
+        monkeypatch.setattr(sampler, name, value)
     assert "comparison-not-settled" in {note.code for note in llmscale.compare(two()).notes}
 
 
