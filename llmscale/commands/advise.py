@@ -55,7 +55,7 @@ def _show_options(found: "Advice") -> None:
     """A row a model: the advised one and the alternatives."""
     columns = {
         "model": [one.name for one in found.options],
-        "shape": [one.model.shape.name for one in found.options],
+        "shape": [one.model.shape.full_name for one in found.options],
         "N": [format_count(one.model.params) for one in found.options],
         "D": [format_count(one.model.tokens) for one in found.options],
         found.metric: [_value(one.choice.loss) for one in found.options],

@@ -62,12 +62,13 @@ class Option:
 @dataclass(frozen=True)
 class Limit:
     """One of the limits: what it `allows`, in words, whether it `binds`, and how much lower the
-    loss would be without it (of compute, with twice as much); None if it does not bind."""
+    loss would be `without` it (of compute, with twice as much); None if it does not bind."""
 
     name: str
     allows: str
     binds: bool
     costs: Estimate | None = None
+    without: str = "without it"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -210,7 +211,7 @@ class Advice:
         rows = [
             (
                 one.name,
-                one.model.shape.name,
+                one.model.shape.full_name,
                 format_count(one.model.params),
                 format_count(one.model.tokens),
                 digits.number(one.choice.loss.value, one.choice.loss.low, one.choice.loss.high),

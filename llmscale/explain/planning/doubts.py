@@ -93,7 +93,7 @@ def long_context(shape: Shape, params: float) -> Note | None:
     if not times > LONG_CONTEXT.limit:
         return None
     return LONG_CONTEXT.note(
-        f"a token of {shape.name} takes {times:,.3g} times 6N FLOPs, with sequences of "
+        f"a token of {shape.full_name} takes {times:,.3g} times 6N FLOPs, with sequences of "
         f"{shape.context:,} tokens: the law is one of runs of about 6ND"
     )
 

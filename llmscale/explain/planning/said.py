@@ -78,7 +78,7 @@ def _cost(hardware: Hardware, plan: "TrainingPlan") -> str:
         return f"{cost_said(hardware, hardware.cost(flops.value), flops)}; of C = 6ND"
     own = plan.shape.choice.flops
     paid = flops.times(own / flops.value)
-    whose = f"; of {plan.shape.shape.name}" if plan.budget.loss is not None else ""
+    whose = f"; of {plan.shape.shape.full_name}" if plan.budget.loss is not None else ""
     return f"{cost_said(hardware, hardware.cost(own), paid)}{whose}"
 
 
@@ -130,7 +130,7 @@ def _shape(plan: "TrainingPlan") -> str:
     far = real.distance.said(plan.forecast.metric)
     size = f"N = {format_count(run.params)}{', ' * bool(far)}{far}"
     return (
-        f"{real.shape.name} ({plan.setting}): {size}; a token takes "
+        f"{real.shape.full_name} ({plan.setting}): {size}; a token takes "
         f"{real.attention_share:.1%} more FLOPs than 6N, so {why} {format_count(run.tokens)} "
         f"tokens, loss {loss}"
     )
