@@ -10,6 +10,7 @@ from llmscale.explain.planning.deployment import Deployment, Load, Served, Serve
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.said import (
+    beyond_all,
     beyond_the_runs,
     cost_said,
     enough_said,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from llmscale.explain.planning.advice import Advice, Limit, Option
 
 
+ABOVE = "above advised"
+"""What the column is called that says how much higher a loss is than the advised one's."""
 LEAST_TOLD = 1e-4
 """Of a loss: less is told as nothing."""
 
@@ -33,17 +36,17 @@ def verdict(advice: "Advice") -> str:
     told = f"{advice.metric} {_estimate(one.choice.loss)}"
     if one.score is not None and advice.steps is not None:
         told += f", {advice.steps.score.column} {_estimate(one.score)}"
-    ratio = three_digits(one.choice.tokens_per_param)
+    ratio = one.choice.tokens_per_param
     return (
         f"{one.model.shape.full_name} (N = {format_count(one.model.params)}) on "
-        f"{format_count(one.model.tokens)} tokens, {ratio} a parameter: {told}{level}, "
-        f"{beyond_the_runs(advice.forecast)}"
+        f"{format_count(one.model.tokens)} tokens, {three_digits(ratio)} a parameter: "
+        f"{told}{level}, {beyond_the_runs(advice.forecast)}{beyond_all(advice.judge, ratio)}"
     )
 
 
 def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     """A name and a sentence of each thing that there is something to say of."""
-    yield "binds", _binding(advice)
+    yield "limits that bind", _binding(advice)
     for limit in advice.limits:
         yield limit.name, _limit(limit, advice.metric)
     if advice.enough is not None and advice.is_near_enough:

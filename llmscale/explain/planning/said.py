@@ -12,12 +12,14 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import LEAST_SHARE, Serving
 from llmscale.explain.planning.surface import MOST_TIMES
+from llmscale.explain.planning.token_ratio import is_beyond_all
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
     from llmscale.explain.estimation.result import Fit
     from llmscale.explain.forecast.forecast import Forecast
+    from llmscale.explain.planning.judge import Judge
     from llmscale.explain.planning.training_plan import TrainingPlan
 
 SHARES = {0.5: "half the size", 0.25: "a quarter of the size"}
@@ -30,8 +32,9 @@ def verdict(plan: "TrainingPlan") -> str:
     loss = digits.with_ends(plan.loss.value, plan.loss.low, plan.loss.high)
     level = f" ({100 * plan.level:g}%)" if plan.loss.has_interval else ""
     return (
-        f"{params} parameters on {tokens} tokens, {ratio:.3g} a parameter: {plan.forecast.metric} "
-        f"{loss}{level}, {beyond_the_runs(plan.forecast)}"
+        f"{params} parameters on {tokens} tokens, {three_digits(ratio)} a parameter: "
+        f"{plan.forecast.metric} {loss}{level}, "
+        f"{beyond_the_runs(plan.forecast)}{beyond_all(plan.judge, ratio)}"
     )
 
 
@@ -39,6 +42,11 @@ def beyond_the_runs(forecast: "Forecast") -> str:
     """`inside the runs`, or `3.5x beyond the runs`."""
     told = forecast.how_far(0)
     return f"{told} the runs" if told == "inside" else f"{told} beyond the runs"
+
+
+def beyond_all(judge: "Judge", ratio: float) -> str:
+    """That no model had so many tokens a parameter; empty if one may have had."""
+    return "; no model was ever trained on as many a parameter" * is_beyond_all(judge, ratio)
 
 
 def no_interval(fit: "Fit", loss: Estimate) -> str:
@@ -205,9 +213,11 @@ def enough_said(enough: Enough, unique: float | None) -> str:
 
 
 def three_digits(value: float) -> str:
-    """`20.9`, `41,100`: three significant digits, of thousands without a power of ten."""
+    """`20.9`, `41,100`, `2.16B`: three significant digits, without a power of ten."""
+    if value >= 1e6:
+        return format_count(value)
     shown = f"{value:.3g}"
-    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
+    return f"{float(shown):,.0f}" if value >= 1000 else shown
 
 
 def _flops(value: float) -> str:
