@@ -56,13 +56,33 @@ def test_the_page_shows_what_the_command_prints() -> None:
     assert "coverage" not in printed
 
 
-def test_the_shape_is_shown_in_80_columns(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("limits", "shown", "left_out"),
+    [
+        ((), {"D", "interval", "advised"}, set()),
+        (("--serve-memory", "9GB"), {"D", "advised", "memory"}, {"interval"}),
+        (
+            ("--serve-on", "l4", "--tokens-per-second", 20),
+            {"advised", "memory", "tokens/s"},
+            {"interval"},
+        ),
+    ],
+)
+def test_what_was_asked_for_is_shown_in_80_columns(
+    table: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[Any, ...],
+    shown: set[str],
+    left_out: set[str],
+) -> None:
     monkeypatch.delattr(output, "results")  # made at its first use, as wide as it is then
-    limits = ("--serve-on", "l4", "--tokens-per-second", 20, "--law", "chinchilla")
-    printed = run(table, *ASKED, *limits, "--bootstrap", 50).stdout
+    printed = run(table, *ASKED, *limits, "--law", "chinchilla", "--bootstrap", 50).stdout
     heading = next(line for line in printed.splitlines() if line.startswith("model "))
-    assert {"shape", "N", "D", "loss", "interval", "above"} <= set(heading.split())
+    assert {"shape", "N", "loss", *shown} <= set(heading.split())
+    assert not left_out & set(heading.split())
     assert len(heading) <= 80
+    for name in left_out:
+        assert re.search(rf"no room for: .*{name}", printed)
 
 
 def test_json_is_what_the_library_returns() -> None:
@@ -92,6 +112,10 @@ def test_json_is_what_the_library_returns() -> None:
         ((*ASKED, "--task-law", "task-error"), "no task is named"),
         ((*ASKED, "--serve-memory", "1MB"), "no model fits: the smallest, 2x16x1"),
         ((*ASKED, "--serve-memory", "24Gb"), "'24Gb' is no number of bytes"),
+        ((*ASKED, "--serve-memory", "24B"), "24 bytes, less than any machine has"),
+        ((*ASKED, "--serve-bandwidth", "300B/s"), "300 bytes a second, less than any machine"),
+        ((*ASKED, "--serve-on", "l4", "--bytes-per-weight", 8), "out of range"),
+        (("--money", "5k", "--gpu", "h100"), "nobody said what one costs"),
         ((*ASKED, "--serve-memory", "-1GB"), "'-1GB' is no number of bytes"),
         ((*ASKED, "--serve-on", "l4", "--tokens-per-second", 1e8), "no model is fast enough"),
         ((*ASKED, "--serve-on", "l5"), "there is no GPU 'l5'"),

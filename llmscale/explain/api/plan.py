@@ -81,13 +81,15 @@ def plan(
     model that can be built, time, money and energy, and what may be chosen instead.
 
     The budget is `flops` (C = 6ND), or `gpu_hours` or `hours` of `gpus` of a kind `gpu`, or `money`
-    at a `price_per_hour` of one, or the least compute that reaches a `loss`. `within` is how much of the loss another size may cost.
-    With `inference_tokens` to serve, the run that costs least over the model's life is told
-    (Sardana et al. 2024); with `unique_tokens` of text, more are passes over it again (Muennighoff
-    et al. 2023). With `published` the law is Chinchilla's, as others published it, in place of a
-    `source`; `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
+    at a `price_per_hour` of one, or the least compute that reaches a `loss`. `within` is how much
+    of the loss another size may cost. With `inference_tokens` to serve, the run that costs least
+    over the model's life is told (Sardana et al. 2024); with `unique_tokens` of text, more are
+    passes over it again (Muennighoff et al. 2023). With `published` the law is Chinchilla's, as
+    others published it, in place of a `source`; `source`, `law` and `settings` as `predict` takes
+    them. Raises InputError."""
     keywords: dict[str, Any] = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours}
-    keywords |= {"money": money, "loss": loss, "gpu": gpu, "gpus": gpus, "mfu": mfu, "pue": pue, "within": within}
+    keywords |= {"money": money, "loss": loss, "within": within}
+    keywords |= {"gpu": gpu, "gpus": gpus, "mfu": mfu, "pue": pue}
     keywords |= {"price_per_hour": price_per_hour, "inference_tokens": inference_tokens}
     keywords |= {"unique_tokens": unique_tokens, "arch": arch, "vocab_size": vocab_size}
     keywords |= {"context": context, "law": law, "refit": refit, "output": output}

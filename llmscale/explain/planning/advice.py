@@ -216,7 +216,8 @@ class Advice:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        headings = ("", "shape", "N", "D", self.metric, f"{100 * self.level:g}% interval", said.ABOVE)
+        interval = f"{100 * self.level:g}% interval"
+        headings = ("", "shape", "N", "D", self.metric, interval, said.ABOVE)
         rows = [
             (
                 one.name,

@@ -187,9 +187,10 @@ def _lifetime(advice: "Advice") -> str:
     times = model.flops / advice.advised.model.flops
     end = "; no smaller size was looked at, and one may save more" if life.is_smallest else ""
     return (
-        f"with {served} tokens to serve {model.shape.full_name} (N = {format_count(model.params)}) on "
-        f"{format_count(model.tokens)} tokens reaches that loss and takes {life.saves:.1%} fewer "
-        f"FLOPs in all, those of attention counted; {times:.3g} times as many to train{end}"
+        f"with {served} tokens to serve, {model.shape.full_name} (N = "
+        f"{format_count(model.params)}) on {format_count(model.tokens)} tokens reaches that loss "
+        f"and takes {life.saves:.1%} fewer FLOPs in all, those of attention counted; "
+        f"{times:.3g} times as many to train{end}"
     )
 
 

@@ -98,8 +98,8 @@ def largest_served(deployment: Deployment, setting: Setting) -> Shape:
             f"give more memory{_OR_LESS}",
         )
     raise InputError(
-        f"no model is fast enough: the smallest, {smallest.full_name} ({setting}), gives each stream "
-        f"{served.tokens_per_second:,.3g} tokens a second, and {deployment.tokens_per_second:,.6g} "
-        "are asked for",
+        f"no model is fast enough: the smallest, {smallest.full_name} ({setting}), gives each "
+        f"stream {served.tokens_per_second:,.3g} tokens a second, and "
+        f"{deployment.tokens_per_second:,.6g} are asked for",
         f"give more bandwidth{_OR_LESS}",
     )

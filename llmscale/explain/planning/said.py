@@ -12,7 +12,11 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import LEAST_SHARE, Serving
 from llmscale.explain.planning.surface import MOST_TIMES
-from llmscale.explain.planning.token_ratio import is_beyond_all
+from llmscale.explain.planning.token_ratio import (
+    is_beyond_all,
+    is_beyond_runs,
+    most_tokens_per_param,
+)
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.gpu_memory import Layout
 
@@ -21,8 +25,6 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.planning.judge import Judge
     from llmscale.explain.planning.training_plan import TrainingPlan
-
-SHARES = {0.5: "half the size", 0.25: "a quarter of the size"}
 
 
 def verdict(plan: "TrainingPlan") -> str:
@@ -66,7 +68,7 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
     if plan.shape is not None and plan.shape.layout is not None:
         yield "memory", _memory(plan.shape.layout)
     yield "flat", f"{plan.basin}, at equal compute"
-    yield "smaller", "; ".join(map(_smaller, plan.smaller))
+    yield "smaller", _smaller(plan)
     if plan.serving is not None:
         training = "" if plan.hardware is None else "; all hours, money and energy are of training"
         yield "serving", f"{_serving(plan.serving, plan.params.value)}{training}"
@@ -103,8 +105,7 @@ def cost_said(hardware: Hardware, cost: Cost, flops: Estimate) -> str:
     if cost.kwh is not None:
         times = "" if hardware.pue == 1 else f" x {hardware.pue:g}"
         parts.append(f"{energy(cost.kwh)} (board power{times})")
-    share = f"at {hardware.mfu:.3g} of their peak, {hardware.mfu_source}"
-    return f"{', '.join(parts)}; {share}"
+    return f"{', '.join(parts)}; at {hardware.mfu_said}"
 
 
 def amount(value: float) -> str:
@@ -155,11 +156,26 @@ def _memory(layout: Layout) -> str:
     return f"{size} {place}, a sequence at a time{twice}"
 
 
-def _smaller(one: Smaller) -> str:
-    name = SHARES.get(one.share, f"{one.share:g} of the size")
-    if not math.isfinite(one.tokens):
-        return f"{name} does not reach that loss with {MOST_TIMES:,.0f} times the tokens"
-    return f"{name} reaches that loss with {one.compute.written(_times)} the compute"
+def _smaller(plan: "TrainingPlan") -> str:
+    """What smaller models take to be as good, and whether that is far beyond the runs."""
+    half, quarter = plan.smaller
+    never = f"with {MOST_TIMES:,.0f} times the tokens"
+    if not math.isfinite(half.tokens):
+        return f"neither half the size nor a quarter of it reaches that loss {never}"
+    takes = half.compute.written(_times)
+    first = f"half the size reaches that loss with {takes} the compute{_over_trained(plan, half)}"
+    if not math.isfinite(quarter.tokens):
+        return f"{first}, and a quarter does not {never}"
+    takes = quarter.compute.written(_times)
+    return f"{first}, a quarter with {takes}{_over_trained(plan, quarter)}"
+
+
+def _over_trained(plan: "TrainingPlan", one: Smaller) -> str:
+    ratio = one.tokens / (one.share * plan.params.value)
+    if not (math.isfinite(ratio) and is_beyond_runs(plan.judge, ratio)):
+        return ""
+    own, most = map(three_digits, (ratio, most_tokens_per_param(plan.judge)))
+    return f" ({own} tokens a parameter; runs have {most} at the most)"
 
 
 def _serving(serving: Serving, params: float) -> str:
