@@ -11,6 +11,7 @@ from llmscale.explain.api.advise_settings import AdviseSpec
 from llmscale.explain.api.budget_asked import (
     budget_asked,
     check_one_budget,
+    check_served,
     hardware_asked,
 )
 from llmscale.explain.api.fitted import Asked
@@ -74,6 +75,7 @@ def advise(
     spec = asked_spec(AdviseSpec, {"law": law, "refit": refit, **settings})
     hardware = hardware_asked(spec)
     check_one_budget(spec)
+    check_served(spec)
     budget = budget_asked(spec, hardware)
     assert budget is not None
     if spec.task is None:

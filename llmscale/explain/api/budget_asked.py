@@ -11,6 +11,8 @@ from llmscale.quantity import MOST
 _BUDGETS = ("flops", "gpu_hours", "hours", "money", "loss")
 _LEAST_FLOPS = 1e9
 """Three thousand parameters on fifty thousand tokens: no language model is smaller."""
+_LEAST_SERVED = 1e5
+"""A short book: of fewer their B was forgotten."""
 _OF_GPUS = ("gpu_hours", "hours", "money", "gpus", "mfu", "price_per_hour", "pue")
 """What says nothing without the kind of GPU."""
 
@@ -55,6 +57,16 @@ def check_one_budget(spec: BudgetSpec) -> None:
     if spec.money is not None and not spec.price_per_hour:
         raise InputError(
             "--money buys hours of a GPU, and nobody said what one costs", "add --price-per-hour 2"
+        )
+
+
+def check_served(spec: BudgetSpec) -> None:
+    """Raise InputError for fewer tokens to serve than any model serves in its life."""
+    served = spec.inference_tokens
+    if served is not None and served < _LEAST_SERVED:
+        raise InputError(
+            f"{served:,.6g} tokens are too few to serve in a model's life",
+            f"give all of them: did you mean --inference-tokens {served:g}B?",
         )
 
 

@@ -12,6 +12,7 @@ from llmscale.explain.api.best_of_budget import best_of, check_told, check_trend
 from llmscale.explain.api.budget_asked import (
     budget_asked,
     check_one_budget,
+    check_served,
     check_worth_training,
     hardware_asked,
 )
@@ -97,6 +98,7 @@ def plan(
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
     check_one_budget(spec)
+    check_served(spec)
     budget = budget_asked(spec, hardware)
     place = None if spec.output is None else Path(spec.output).expanduser()
     if place is not None:

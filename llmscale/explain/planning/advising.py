@@ -229,11 +229,12 @@ class Adviser:
                 is_last = most == self.setting.shapes[-1]
                 upto = f"N up to {size}{', the largest built-in shape' * is_last}"
                 allowed[name] = f"{_allowed(name, only)}, {upto}"
-        both_hold = len(self._without_tightest) > 1
+        without = {"text": "on as much new text"}
+        if len(self._without_tightest) > 1:
+            without |= dict.fromkeys(_SERVING, "without both")
         for name, said in allowed.items():
             gain = self._gain(freed[name]) if name in freed else None
-            without = "without both" if both_hold and name in _SERVING else "without it"
-            yield Limit(name, said, name in freed, gain, without)
+            yield Limit(name, said, name in freed, gain, without.get(name, "without it"))
 
     def _gain(self, model: Model) -> Estimate:
         """How much lower the loss of a model is than the advised one's."""

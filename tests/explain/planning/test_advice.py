@@ -243,6 +243,7 @@ def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
     (text,) = (one for one in advice.limits if one.name == "text")
     assert text.binds
     assert text.costs.value > 0
+    assert "; on as much new text the loss would be 0." in dict(advice.said())["text"]
     assert advice.advised.epochs == pytest.approx(advice.advised.model.tokens / 4e9)
     assert not next(one for one in calm.limits if one.name == "text").binds
     assert "text-repeated" in codes(advice)
@@ -348,9 +349,12 @@ def test_advice_warns_of_what_does_not_hold(
 
 def test_a_run_to_serve_that_no_run_comes_near_is_warned_of() -> None:
     most = 3e11 / 1e7  # tokens a parameter, of the table
-    narrow = fitted().runs.frame.query("params < 1e9 and tokens < 1e10 and tokens < 50 * params")
+    runs = fitted().runs
+    assert runs is not None
+    narrow = runs.frame.query("params < 1e9 and tokens < 1e10 and tokens < 50 * params")
     fit = llmscale.fit(narrow, law="chinchilla", bootstrap=0)
     advice = llmscale.advise(fit, flops=1e21, inference_tokens="10T", **SETTING)
+    assert advice.lifetime is not None
     own, ratio = advice.advised, advice.lifetime.option.choice.tokens_per_param
     assert own.choice.tokens_per_param < 75 < ratio < most
     (note,) = (one for one in advice.all_notes if one.code == "over-trained-beyond-runs")

@@ -338,6 +338,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"flops": 1e-5}, "1e-05 FLOPs train nothing"),
     ({"flops": 1e37}, "1e.37, which is out of range"),
     ({"flops": 1e22, "inference_tokens": 0}, "inference_tokens is 0"),
+    ({"flops": 1e22, "inference_tokens": 10}, "10 tokens are too few to serve in a model's life"),
     ({"flops": 1e22, "unique_tokens": -1}, "unique_tokens is -1"),
     ({"flops": 1e22, "unique_tokens": 5}, "5 unique tokens are too few: .* go over them"),
     ({"flops": 1e22, "output": "plan.txt"}, "its ending is 'txt'"),

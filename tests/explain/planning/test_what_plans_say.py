@@ -70,8 +70,10 @@ def test_a_disputed_best_size_stands_under_the_headline(monkeypatch: pytest.Monk
     times = 3.0 ** (found["alpha"] + found["beta"])
     refits[:, list(found).index("A")] *= times
     off = replace(calm, law=Chinchilla(**{**found, "A": found["A"] * times}), replicates=refits)
-    plan, advice = (call(off, flops=1e20) for call in (llmscale.plan, llmscale.advise))
-    own = plan.forecast.optima[0].isoflop.params
+    plan, advice = llmscale.plan(off, flops=1e20), llmscale.advise(off, flops=1e20)
+    said = plan.forecast.optima[0].isoflop
+    assert said is not None
+    own = said.params
     more = off.law.loss(own, 1e20 / 6 / own) / plan.loss.value - 1
     assert f" the best size at {format_count(own)} [" in plan.disputed
     assert plan.disputed.endswith(f"by chinchilla its loss is {more:.1%} higher (optimum-disputed)")
