@@ -128,7 +128,7 @@ def test_json_is_what_the_library_returns() -> None:
         ((*ASKED, "--serve-on", "l4", "--bytes-per-weight", 0), "out of range"),
         ((*ASKED, "--unique-tokens", "none"), "is not a number"),
         ((*ASKED, "--published"), "--published asks for a law that others published"),
-        ((*ASKED, "--unique-tokens", 5), "did you mean --unique-tokens 5B?"),
+        ((*ASKED, "--unique-tokens", 5), "give them in tokens, as in --unique-tokens 5B"),
         (("--flops", 5), "5 FLOPs train nothing"),
         (("--flops", "1e33"), "no built-in shape is near the best size"),
     ],

@@ -66,7 +66,7 @@ def check_served(spec: BudgetSpec) -> None:
     if served is not None and served < _LEAST_SERVED:
         raise InputError(
             f"{served:,.6g} tokens are too few to serve in a model's life",
-            f"give all of them: did you mean --inference-tokens {served:g}B?",
+            f"give all of them, as in --inference-tokens {served:g}B",
         )
 
 

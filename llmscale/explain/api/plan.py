@@ -210,7 +210,7 @@ def check_text(judge: Judge, flops: float) -> None:
         raise InputError(
             f"{unique:,.6g} unique tokens are too few: the best run of {flops:.3g} FLOPs would go "
             f"over them {epochs:.3g} times",
-            f"give them in tokens: did you mean --unique-tokens {unique:g}B?",
+            f"give them in tokens, as in --unique-tokens {unique:g}B",
         )
 
 
