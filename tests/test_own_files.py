@@ -171,6 +171,7 @@ WRONG: dict[Menu[Any], list[tuple[str, str]]] = {
         ("class X: peak_flops = 1e14", r"GPU 'X' of .*mine\.py does not say its name"),
         (OWN_GPU.format(peak="312"), "peak_flops of the GPU 'Mine' is 312, which is out of range"),
         (OWN_GPU.format(peak="'312T'"), "peak_flops of the GPU 'Mine' is '312T', which is no num"),
+        (OWN_GPU.format(peak="1e14; memory_bytes_per_second = 3350"), "is 3350, which is out of"),
         (OWN_GPU.format(peak="1e14; mfu = 40"), "mfu of the GPU 'Mine' is 40"),
         (OWN_GPU.format(peak="1e14; mfu_source = 3"), "has a mfu_source that is no text"),
     ],

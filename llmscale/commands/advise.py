@@ -7,7 +7,7 @@ from llmscale.commands import output
 from llmscale.commands._options import FitArgument, JsonOption, takes_settings
 from llmscale.explain import digits
 from llmscale.explain.api.advise_settings import AdviseSpec
-from llmscale.explain.planning.advice_said import above
+from llmscale.explain.planning.advice_said import ABOVE, above
 from llmscale.explain.planning.said import three_digits
 from llmscale.quantity import format_count, format_memory
 
@@ -43,6 +43,8 @@ def advise(
 
 def _show(found: "Advice") -> None:
     output.results.say("advice:", "bold", found.verdict, "bold")
+    if found.disputed:
+        output.results.say("disputed:", "bold", found.disputed)
     fit = found.judge.fit
     fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
@@ -55,7 +57,7 @@ def _show_options(found: "Advice") -> None:
     """A row a model: the advised one and the alternatives."""
     columns = {
         "model": [one.name for one in found.options],
-        "shape": [one.model.shape.name for one in found.options],
+        "shape": [one.model.shape.full_name for one in found.options],
         "N": [format_count(one.model.params) for one in found.options],
         "D": [format_count(one.model.tokens) for one in found.options],
         found.metric: [_value(one.choice.loss) for one in found.options],
@@ -63,14 +65,25 @@ def _show_options(found: "Advice") -> None:
     interval = f"{100 * found.level:g}% interval"
     if found.advised.choice.loss.has_interval:
         columns[interval] = [_ends(one.choice.loss) for one in found.options]
-    columns["above"] = [above(one) for one in found.options]
+    columns[ABOVE] = [above(one) for one in found.options]
     if found.steps is not None:
         columns[found.steps.score.column] = [_value(one.score) for one in found.options]
     columns |= _of_serving([one.served for one in found.options])
-    table = output.make_table("", *columns, left=2, least=("memory", "tokens/s", "D"))
+    table = output.make_table("", *columns, left=2, least=_least(found, interval))
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     output.results.print(table)
+
+
+def _least(found: "Advice", interval: str) -> tuple[str, ...]:
+    """Columns that can be left out, the first one first. Whoever asks for a score or for limits of
+    serving wants these; the interval of the advised loss stands in the first sentence, too."""
+    deployment = found.advised.model.limits.deployment
+    if deployment is None:
+        return (interval, "D") if found.steps is not None else ("D",)
+    is_timed = deployment.tokens_per_second is not None
+    memory_and_speed = ("memory", "tokens/s") if is_timed else ("tokens/s", "memory")
+    return (interval, "D", *memory_and_speed)
 
 
 def _of_serving(served: "Sequence[Served | None]") -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ codes.
 import errno
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from llmscale.commands._patience import Patience
 from llmscale.commands._streams import answers, guarded_streams
-from llmscale.errors import InputError, LlmscaleError, Note
+from llmscale.errors import InputError, LlmscaleError, Note, both
 from llmscale.errors.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
 from llmscale.menu import own_mistake
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     """Standard error: progress, warnings and errors."""
 
 EXIT_INTERRUPTED = 130
+_FEW = 3
+"""Commands that are named as those that take an option."""
 _MASKED = (
     f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, "
     "or keep them in the environment (as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and leave "
@@ -218,11 +220,29 @@ class Commands(TyperGroup):
             if isinstance(message := getattr(error, "message", None), str) and hasattr(
                 error, "format_message"
             ):
+                message += _taken_by(self.commands, error)
                 error.message = shortened(masked(one_line(message)))  # type: ignore[attr-defined]
             raise
         except KeyboardInterrupt as interrupt:
             _progress().print(str(interrupt) or "interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def _taken_by(commands: Mapping[str, Any], error: Exception) -> str:
+    """Which commands take an option that this one does not have; empty of one that none or many
+    take, and of any other error."""
+    if not hasattr(error, "possibilities"):
+        return ""
+    option = getattr(error, "option_name", "")
+    taking = [
+        name
+        for name, command in commands.items()
+        if any(option in one.opts for one in command.params)
+    ]
+    if not 0 < len(taking) <= _FEW:
+        return ""
+    error.possibilities = None  # names that only look like it
+    return f"; it is an option of llmscale {both(taking)}"
 
 
 def _ended(error: LlmscaleError) -> typer.Exit:

@@ -7,7 +7,7 @@ from llmscale.commands import output
 from llmscale.commands._options import FitArgument, JsonOption, takes_settings
 from llmscale.explain import digits
 from llmscale.explain.api.plan_settings import PlanSpec
-from llmscale.explain.planning.said import amount, energy
+from llmscale.explain.planning.said import amount, energy, three_digits
 from llmscale.quantity import format_count, format_seconds
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "energy": ("kwh", energy),
 }
 """Columns of costs, the values they show, and how these are written."""
-_LEAST = ("D/N", "energy", "time", "C", "money", "GPU hours")
+_LEAST = ("D/N", "energy", "time", "C", "C to train", "money", "GPU hours")
 """Columns without which a plan can be read: each is a factor times C, or N and D."""
 
 
@@ -51,6 +51,8 @@ def _show(found: "TrainingPlan") -> None:
     from llmscale.commands._fit_output import show_reading
 
     output.results.say("plan:", "bold", found.verdict, "bold")
+    if found.disputed:
+        output.results.say("disputed:", "bold", found.disputed)
     _show_choices(found)
     show_reading(found.judge.fit.origin, found.judge.fit.law.inputs)
     for name, text in found.said():
@@ -63,7 +65,7 @@ def _show_choices(found: "TrainingPlan") -> None:
     """A row a choice; the costs that are known."""
     interval = f"{100 * found.level:g}% interval"
     costs = [name for name in _COSTS if any(_cost(one, name) for one in found.choices)]
-    columns = ("run", "N", "D", found.forecast.metric, interval, *costs, "C", "D/N")
+    columns = ("run", "N", "D", found.forecast.metric, interval, *costs, found.flops_heading, "D/N")
     table = output.make_table("", *columns, left=1, least=_LEAST)
     for one in found.choices:
         loss = one.loss
@@ -75,7 +77,7 @@ def _show_choices(found: "TrainingPlan") -> None:
             digits.ends(loss.low, loss.high, loss.value),
             *(_cost(one, name) for name in costs),
             f"{one.flops:.3g}",
-            f"{one.tokens_per_param:,.3g}",
+            three_digits(one.tokens_per_param),
         )
     output.results.print(table)
 

@@ -87,7 +87,7 @@ OVER_TRAINED_BEYOND_RUNS = Kind(
     "over-trained-beyond-runs",
     DOUBT,
     when="the run that is best to serve, or that is advised, has more than {limit:g} times the "
-    "tokens a parameter that any run of the table has",
+    "tokens a parameter that any run of the table has; likely wrong past 100,000",
     means="Laws that were fitted at usual ratios promise too much of tokens far beyond them.",
     remedy="Measure a small model on so many tokens a parameter.",
     limit=1.5,

@@ -109,6 +109,12 @@ class Shape:
         return f"{self.n_layer}x{self.d_model}x{self.n_head}"
 
     @property
+    def full_name(self) -> str:
+        """Its name with d_ff, as `6x384x6x1024`: neighbours on the ladder often differ in nothing
+        else. `--sizes` takes it."""
+        return f"{self.name}x{self.d_ff}"
+
+    @property
     def d_head(self) -> int:
         return self.d_model // self.n_head
 
@@ -273,7 +279,7 @@ def size_of(shape: Shape) -> str:
         settings: Any = {"vocab_size": shape.vocab_size, "context": shape.context}
         if shape_for(count, **settings, arch=shape.arch) == shape:
             return count
-    return f"{shape.name}x{shape.d_ff}"
+    return shape.full_name
 
 
 def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:

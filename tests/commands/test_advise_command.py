@@ -27,12 +27,14 @@ def run(*words: Any, width: int = 80) -> Result:
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e9, 5), [1e9, 1e10, 1e11]))
     path = tmp_path_factory.mktemp("runs") / "runs.csv"
-    loss = 1.8 + 420 / N**0.36 + 2100 / D**0.37
+    noise = np.exp(0.003 * np.random.default_rng(0).standard_normal(len(N)))
+    loss = (1.8 + 420 / N**0.36 + 2100 / D**0.37) * noise
     pd.DataFrame({"params": N, "tokens": D, "loss": loss}).to_csv(path, index=False)
     return path
 
 
-def test_the_page_shows_what_the_command_prints() -> None:
+def test_the_page_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(output, "results")  # made at its first use, as wide as it is then
     page = PAGE.read_text(encoding="utf-8")
     asked, shown = re.findall(
         r"```sh\nllmscale advise (--published [^\n]*)\n```\n\n```text\n(.*?)```", page, re.DOTALL
@@ -56,13 +58,33 @@ def test_the_page_shows_what_the_command_prints() -> None:
     assert "coverage" not in printed
 
 
-def test_the_shape_is_shown_in_80_columns(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("limits", "shown", "left_out"),
+    [
+        ((), {"D", "interval", "advised"}, set()),
+        (("--serve-memory", "9GB"), {"D", "advised", "memory"}, {"interval"}),
+        (
+            ("--serve-on", "l4", "--tokens-per-second", 20),
+            {"advised", "memory", "tokens/s"},
+            {"interval"},
+        ),
+    ],
+)
+def test_what_was_asked_for_is_shown_in_80_columns(
+    table: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[Any, ...],
+    shown: set[str],
+    left_out: set[str],
+) -> None:
     monkeypatch.delattr(output, "results")  # made at its first use, as wide as it is then
-    limits = ("--serve-on", "l4", "--tokens-per-second", 20, "--law", "chinchilla")
-    printed = run(table, *ASKED, *limits, "--bootstrap", 50).stdout
+    printed = run(table, *ASKED, *limits, "--law", "chinchilla", "--bootstrap", 50).stdout
     heading = next(line for line in printed.splitlines() if line.startswith("model "))
-    assert {"shape", "N", "D", "loss", "interval", "above"} <= set(heading.split())
+    assert {"shape", "N", "loss", *shown} <= set(heading.split())
+    assert not left_out & set(heading.split())
     assert len(heading) <= 80
+    for name in left_out:
+        assert re.search(rf"no room for: .*{name}", printed)
 
 
 def test_json_is_what_the_library_returns() -> None:
@@ -92,6 +114,10 @@ def test_json_is_what_the_library_returns() -> None:
         ((*ASKED, "--task-law", "task-error"), "no task is named"),
         ((*ASKED, "--serve-memory", "1MB"), "no model fits: the smallest, 2x16x1"),
         ((*ASKED, "--serve-memory", "24Gb"), "'24Gb' is no number of bytes"),
+        ((*ASKED, "--serve-memory", "24B"), "24 bytes, less than any machine has"),
+        ((*ASKED, "--serve-bandwidth", "300B/s"), "300 bytes a second, less than any machine"),
+        ((*ASKED, "--serve-on", "l4", "--bytes-per-weight", 8), "out of range"),
+        (("--money", "5k", "--gpu", "h100"), "nobody said what one costs"),
         ((*ASKED, "--serve-memory", "-1GB"), "'-1GB' is no number of bytes"),
         ((*ASKED, "--serve-on", "l4", "--tokens-per-second", 1e8), "no model is fast enough"),
         ((*ASKED, "--serve-on", "l5"), "there is no GPU 'l5'"),
@@ -102,7 +128,7 @@ def test_json_is_what_the_library_returns() -> None:
         ((*ASKED, "--serve-on", "l4", "--bytes-per-weight", 0), "out of range"),
         ((*ASKED, "--unique-tokens", "none"), "is not a number"),
         ((*ASKED, "--published"), "--published asks for a law that others published"),
-        ((*ASKED, "--unique-tokens", 5), "did you mean --unique-tokens 5B?"),
+        ((*ASKED, "--unique-tokens", 5), "give them in tokens, as in --unique-tokens 5B"),
         (("--flops", 5), "5 FLOPs train nothing"),
         (("--flops", "1e33"), "no built-in shape is near the best size"),
     ],

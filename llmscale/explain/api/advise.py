@@ -11,6 +11,7 @@ from llmscale.explain.api.advise_settings import AdviseSpec
 from llmscale.explain.api.budget_asked import (
     budget_asked,
     check_one_budget,
+    check_served,
     hardware_asked,
 )
 from llmscale.explain.api.fitted import Asked
@@ -47,6 +48,11 @@ _OF_SERVING = (
     "tokens_per_second", "streams", "serve_context", "bytes_per_weight", "bytes_per_kv",
     "heads_per_kv", "memory_share", "bandwidth_share",
 )  # fmt: skip
+_LEAST: dict[str, tuple[float, str, str]] = {
+    "serve_memory": (1e6, "", ""),
+    "serve_bandwidth": (1e9, " a second", "/s"),
+}
+"""Bytes that any machine has: a number without a unit was meant in GB."""
 _OF_LOAD = ("streams", "bytes_per_weight", "bytes_per_kv", "heads_per_kv")
 _OF_SERVER = ("memory_share", "bandwidth_share")
 
@@ -59,7 +65,7 @@ def advise(
     """What to train within limits: the shape and its tokens, the loss to expect, which limit binds,
     and what the alternatives cost.
 
-    The budget is `flops`, or `gpu_hours` as `plan` takes them. There may be only so many
+    The budget is `flops`, or `gpu_hours` or `money` as `plan` takes them. There may be only so many
     `unique_tokens` of text. The model is served `serve_on` a GPU of the menu, or within
     `serve_memory` ("24GB") and `serve_bandwidth` ("300GB/s"), `streams` sequences at a time with
     `tokens_per_second` each at the least. `task` is a column with a score, to forecast by way of
@@ -69,6 +75,7 @@ def advise(
     spec = asked_spec(AdviseSpec, {"law": law, "refit": refit, **settings})
     hardware = hardware_asked(spec)
     check_one_budget(spec)
+    check_served(spec)
     budget = budget_asked(spec, hardware)
     assert budget is not None
     if spec.task is None:
@@ -154,6 +161,7 @@ def _rounded(spec: AdviseSpec) -> RunTable | None:
 
 def _server(spec: AdviseSpec) -> Server | None:
     """What the model is served on; None if nothing is said of it. Raises InputError."""
+    _check_machine(spec)
     if spec.serve_gpus is not None and spec.serve_on is None:
         raise InputError("--serve-gpus are of no kind", "name one: --serve-on l4")
     if all(getattr(spec, name) is None for name in _SERVED_ON):
@@ -174,6 +182,17 @@ def _server(spec: AdviseSpec) -> Server | None:
             "add --serve-bandwidth 300GB/s, or --serve-on l4",
         )
     return Server("the server", spec.serve_memory, spec.serve_bandwidth, **given)
+
+
+def _check_machine(spec: AdviseSpec) -> None:
+    """Raise InputError for fewer bytes than any machine has."""
+    for name, (least, each, per) in _LEAST.items():
+        value, flag = getattr(spec, name), f"--{name.replace('_', '-')}"
+        if value is not None and value < least:
+            raise InputError(
+                f"{flag} is {value:,.6g} bytes{each}, less than any machine has",
+                f"give it with its unit: {flag} {value:g}GB{per}",
+            )
 
 
 def _check_heads(spec: AdviseSpec) -> None:

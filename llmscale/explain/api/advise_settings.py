@@ -7,7 +7,7 @@ from typing import Final
 from llmscale.explain.api.plan_settings import BudgetSpec
 from llmscale.explain.api.settings import TASK, TASK_LAW, TASK_LOSS
 from llmscale.machine.gpus import GPUS
-from llmscale.quantity import MOST, parse_bytes
+from llmscale.quantity import parse_bytes
 from llmscale.settings import Range, setting
 
 SERVE: Final = "What to serve on"
@@ -41,7 +41,7 @@ class AdviseSpec(BudgetSpec):
         usual="no limit",
         group=SERVE,
         parse=lambda text: parse_bytes(text, "--serve-memory"),
-        within=Range(0, float(MOST), above=True),
+        within=Range(0, 1e18, above=True),
         metavar="24GB",
     )
     serve_bandwidth: float | None = setting(
@@ -50,7 +50,7 @@ class AdviseSpec(BudgetSpec):
         usual="no speed is told",
         group=SERVE,
         parse=lambda text: parse_bytes(text.strip().removesuffix("/s"), "--serve-bandwidth"),
-        within=Range(0, float(MOST), above=True),
+        within=Range(0, 1e18, above=True),
         metavar="300GB/s",
     )
     tokens_per_second: float | None = setting(
@@ -79,14 +79,14 @@ class AdviseSpec(BudgetSpec):
         help="Bytes of a weight: fewer than 2 if they are rounded.",
         usual="2",
         group=SERVE,
-        within=Range(0.125, 8),
+        within=Range(0.125, 4),
     )
     bytes_per_kv: float | None = setting(
         None,
         help="Bytes of a value in the cache of keys and values.",
         usual="2",
         group=SERVE,
-        within=Range(0.125, 8),
+        within=Range(0.125, 4),
     )
     heads_per_kv: int | None = setting(
         None,
@@ -112,7 +112,7 @@ class AdviseSpec(BudgetSpec):
         None,
         help="Share of the bandwidth that decoding reaches.",
         usual="what was published, of weights and of the cache alike: 0.68 at 2 bytes a value, "
-        "0.52 at 1, 0.42 below",
+        "0.52 at 1, 0.42 at 0.625 and below",
         group=SERVE,
         within=Range(0, 1, above=True),
     )

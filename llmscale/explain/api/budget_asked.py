@@ -8,10 +8,12 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.machine.gpus import GPUS, gpu_named
 from llmscale.quantity import MOST
 
-_BUDGETS = ("flops", "gpu_hours", "hours", "loss")
+_BUDGETS = ("flops", "gpu_hours", "hours", "money", "loss")
 _LEAST_FLOPS = 1e9
 """Three thousand parameters on fifty thousand tokens: no language model is smaller."""
-_OF_GPUS = ("gpu_hours", "hours", "gpus", "mfu", "price_per_hour", "pue")
+_LEAST_SERVED = 1e5
+"""A short book: of fewer their B was forgotten."""
+_OF_GPUS = ("gpu_hours", "hours", "money", "gpus", "mfu", "price_per_hour", "pue")
 """What says nothing without the kind of GPU."""
 
 
@@ -52,6 +54,20 @@ def check_one_budget(spec: BudgetSpec) -> None:
             "--hours are those of all GPUs, and nobody said how many",
             "add --gpus 8, or give --gpu-hours",
         )
+    if spec.money is not None and not spec.price_per_hour:
+        raise InputError(
+            "--money buys hours of a GPU, and nobody said what one costs", "add --price-per-hour 2"
+        )
+
+
+def check_served(spec: BudgetSpec) -> None:
+    """Raise InputError for fewer tokens to serve than any model serves in its life."""
+    served = spec.inference_tokens
+    if served is not None and served < _LEAST_SERVED:
+        raise InputError(
+            f"{served:,.6g} tokens are too few to serve in a model's life",
+            f"give all of them, as in --inference-tokens {served:g}B",
+        )
 
 
 def check_worth_training(flops: float, fix: str = "") -> None:
@@ -65,7 +81,7 @@ def check_worth_training(flops: float, fix: str = "") -> None:
 
 
 def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
-    """The FLOPs that are given, or that GPU hours pay for; None if a loss is asked for."""
+    """The FLOPs that are given, or that GPU hours or money pay for; None if a loss is asked for."""
     if spec.flops is not None:
         check_worth_training(float(spec.flops))
         return Budget(Estimate(float(spec.flops)), f"{spec.flops:.3g} FLOPs")
@@ -73,6 +89,11 @@ def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
     if spec.hours is not None:
         assert spec.gpus is not None
         hours = spec.gpus * spec.hours
+    said = ""
+    if spec.money is not None:
+        assert spec.price_per_hour is not None
+        hours = spec.money / spec.price_per_hour
+        said = f"{spec.money:,.6g} at {spec.price_per_hour:g} a GPU hour, "
     if hours is None:
         return None
     assert hardware is not None
@@ -85,5 +106,5 @@ def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
             "give fewer, like --gpu-hours 1k",
         )
     return Budget(
-        Estimate(flops), f"{hours:,.6g} GPU hours of {hardware.gpu.name}, {flops:.3g} FLOPs"
+        Estimate(flops), f"{said}{hours:,.6g} GPU hours of {hardware.gpu.name}, {flops:.3g} FLOPs"
     )

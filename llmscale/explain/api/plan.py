@@ -12,6 +12,7 @@ from llmscale.explain.api.best_of_budget import best_of, check_told, check_trend
 from llmscale.explain.api.budget_asked import (
     budget_asked,
     check_one_budget,
+    check_served,
     check_worth_training,
     hardware_asked,
 )
@@ -58,6 +59,7 @@ def plan(
     flops: float | str | None = None,
     gpu_hours: float | str | None = None,
     hours: float | None = None,
+    money: float | str | None = None,
     loss: float | None = None,
     gpu: str | None = None,
     gpus: int | None = None,
@@ -79,14 +81,16 @@ def plan(
     """What to train with a budget: size and tokens with intervals, the loss to expect, the nearest
     model that can be built, time, money and energy, and what may be chosen instead.
 
-    The budget is `flops` (C = 6ND), or `gpu_hours` or `hours` of `gpus` of a kind `gpu`, or the
-    least compute that reaches a `loss`. `within` is how much of the loss another size may cost.
-    With `inference_tokens` to serve, the run that costs least over the model's life is told
-    (Sardana et al. 2024); with `unique_tokens` of text, more are passes over it again (Muennighoff
-    et al. 2023). With `published` the law is Chinchilla's, as others published it, in place of a
-    `source`; `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
+    The budget is `flops` (C = 6ND), or `gpu_hours` or `hours` of `gpus` of a kind `gpu`, or `money`
+    at a `price_per_hour` of one, or the least compute that reaches a `loss`. `within` is how much
+    of the loss another size may cost. With `inference_tokens` to serve, the run that costs least
+    over the model's life is told (Sardana et al. 2024); with `unique_tokens` of text, more are
+    passes over it again (Muennighoff et al. 2023). With `published` the law is Chinchilla's, as
+    others published it, in place of a `source`; `source`, `law` and `settings` as `predict` takes
+    them. Raises InputError."""
     keywords: dict[str, Any] = {"flops": flops, "gpu_hours": gpu_hours, "hours": hours}
-    keywords |= {"loss": loss, "gpu": gpu, "gpus": gpus, "mfu": mfu, "pue": pue, "within": within}
+    keywords |= {"money": money, "loss": loss, "within": within}
+    keywords |= {"gpu": gpu, "gpus": gpus, "mfu": mfu, "pue": pue}
     keywords |= {"price_per_hour": price_per_hour, "inference_tokens": inference_tokens}
     keywords |= {"unique_tokens": unique_tokens, "arch": arch, "vocab_size": vocab_size}
     keywords |= {"context": context, "law": law, "refit": refit, "output": output}
@@ -94,6 +98,7 @@ def plan(
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
     check_one_budget(spec)
+    check_served(spec)
     budget = budget_asked(spec, hardware)
     place = None if spec.output is None else Path(spec.output).expanduser()
     if place is not None:
@@ -205,7 +210,7 @@ def check_text(judge: Judge, flops: float) -> None:
         raise InputError(
             f"{unique:,.6g} unique tokens are too few: the best run of {flops:.3g} FLOPs would go "
             f"over them {epochs:.3g} times",
-            f"give them in tokens: did you mean --unique-tokens {unique:g}B?",
+            f"give them in tokens, as in --unique-tokens {unique:g}B",
         )
 
 

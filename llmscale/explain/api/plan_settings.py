@@ -64,6 +64,12 @@ class BudgetSpec(OfRuns):
         group=PLAN,
         within=Range(0, 1e6, above=True),
     )
+    money: float | None = setting(
+        None,
+        help="A budget in money, with --gpu and --price-per-hour.",
+        metavar="50k",
+        **_counted("money"),
+    )
     gpu: str | None = setting(
         None,
         help="What to train on, for hours, money and energy.",

@@ -11,6 +11,7 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import advice_said as said
 from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.deployment import Served
+from llmscale.explain.planning.dispute import disputed
 from llmscale.explain.planning.distance import Distance
 from llmscale.explain.planning.enough import Enough
 from llmscale.explain.planning.estimate import Estimate
@@ -62,12 +63,13 @@ class Option:
 @dataclass(frozen=True)
 class Limit:
     """One of the limits: what it `allows`, in words, whether it `binds`, and how much lower the
-    loss would be without it (of compute, with twice as much); None if it does not bind."""
+    loss would be `without` it (of compute, with twice as much); None if it does not bind."""
 
     name: str
     allows: str
     binds: bool
     costs: Estimate | None = None
+    without: str = "without it"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -161,6 +163,13 @@ class Advice:
         return (*self.notes, *own, *self.judge.fit.notes)
 
     @property
+    def disputed(self) -> str:
+        """That the table's own lowest points put the best size elsewhere; empty if they do not, or
+        if a limit but compute puts the advised one elsewhere."""
+        is_best = all(one is self.limits[0] for one in self.binding)
+        return disputed(self.judge, self.best) if is_best else ""
+
+    @property
     def verdict(self) -> str:
         """What to train, and the loss to expect, in a sentence."""
         return said.verdict(self)
@@ -199,18 +208,20 @@ class Advice:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        lines = [self.verdict, *(f"{name}: {text}" for name, text in self.said())]
+        lines = [self.verdict, *([f"disputed: {self.disputed}"] if self.disputed else [])]
+        lines += [f"{name}: {text}" for name, text in self.said()]
         lines += [f"  {one.name}: {said.in_short(one)}" for one in self.alternatives]
         lines += [f"note: {line}" for line in with_codes(self.all_notes)]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        headings = ("", "shape", "N", "D", self.metric, f"{100 * self.level:g}% interval", "above")
+        interval = f"{100 * self.level:g}% interval"
+        headings = ("", "shape", "N", "D", self.metric, interval, said.ABOVE)
         rows = [
             (
                 one.name,
-                one.model.shape.name,
+                one.model.shape.full_name,
                 format_count(one.model.params),
                 format_count(one.model.tokens),
                 digits.number(one.choice.loss.value, one.choice.loss.low, one.choice.loss.high),
@@ -221,6 +232,7 @@ class Advice:
         ]
         parts = [
             html.sentence(self.verdict),
+            *([html.sentence(f"disputed: {self.disputed}")] if self.disputed else []),
             html.table(headings, rows),
             *(html.sentence(f"{name}: {text}") for name, text in self.said()),
             html.notes(self.all_notes),

@@ -19,7 +19,7 @@ from llmscale.notes.predicting import (
 from llmscale.quantity import format_count
 
 if TYPE_CHECKING:
-    from llmscale.explain.planning.advice import Option
+    from llmscale.explain.planning.advice import Lifetime, Option
 
 _LOOKED_BACK = 10.0
 """Times fewer tokens, from which on more of them should lower the loss."""
@@ -28,7 +28,11 @@ _FULL_BYTES = 2.0
 
 
 def advice_notes(
-    judge: Judge, advised: "Option", setting: Setting, rounding: Rounding | None
+    judge: Judge,
+    advised: "Option",
+    lifetime: "Lifetime | None",
+    setting: Setting,
+    rounding: Rounding | None,
 ) -> list[Note]:
     """The notes on an advised model, but for those of its forecast and of the fit."""
     found = [
@@ -36,6 +40,7 @@ def advice_notes(
         _repeated(judge, advised),
         repetition(judge, advised.model.tokens),
         over_trained(judge, advised.choice.tokens_per_param, "the advised run"),
+        _served(judge, lifetime),
         _rounded(advised, rounding),
         _context(advised, setting),
         long_context(advised.model.shape, advised.model.params),
@@ -69,6 +74,14 @@ def _repeated(judge: Judge, advised: "Option") -> Note | None:
         f"new text, and past about {R_D_STAR:.0f} more of them hardly help",
         weight,
     )
+
+
+def _served(judge: Judge, lifetime: "Lifetime | None") -> Note | None:
+    """The run of the fewest FLOPs over its life is trained for longer than any of the table."""
+    if lifetime is None or lifetime.saves <= 0:
+        return None
+    option = lifetime.option
+    return over_trained(judge, option.choice.tokens_per_param, f"the run {option.name!r}")
 
 
 def _rounded(advised: "Option", rounding: Rounding | None) -> Note | None:

@@ -10,6 +10,7 @@ from llmscale.explain.planning.deployment import Deployment, Load, Served, Serve
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.said import (
+    beyond_all,
     beyond_the_runs,
     cost_said,
     enough_said,
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from llmscale.explain.planning.advice import Advice, Limit, Option
 
 
+ABOVE = "above advised"
+"""What the column is called that says how much higher a loss is than the advised one's."""
+LEAST_TOLD = 1e-4
+"""Of a loss: less is told as nothing."""
+
+
 def verdict(advice: "Advice") -> str:
     """What to train, and the loss to expect."""
     one = advice.advised
@@ -29,17 +36,17 @@ def verdict(advice: "Advice") -> str:
     told = f"{advice.metric} {_estimate(one.choice.loss)}"
     if one.score is not None and advice.steps is not None:
         told += f", {advice.steps.score.column} {_estimate(one.score)}"
-    ratio = three_digits(one.choice.tokens_per_param)
+    ratio = one.choice.tokens_per_param
     return (
-        f"{one.model.shape.name} (N = {format_count(one.model.params)}) on "
-        f"{format_count(one.model.tokens)} tokens, {ratio} a parameter: {told}{level}, "
-        f"{beyond_the_runs(advice.forecast)}"
+        f"{one.model.shape.full_name} (N = {format_count(one.model.params)}) on "
+        f"{format_count(one.model.tokens)} tokens, {three_digits(ratio)} a parameter: "
+        f"{told}{level}, {beyond_the_runs(advice.forecast)}{beyond_all(advice.judge, ratio)}"
     )
 
 
 def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     """A name and a sentence of each thing that there is something to say of."""
-    yield "binds", _binding(advice)
+    yield "limits that bind", _binding(advice)
     for limit in advice.limits:
         yield limit.name, _limit(limit, advice.metric)
     if advice.enough is not None and advice.is_near_enough:
@@ -48,10 +55,7 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
     if deployment is not None:
         yield "serving", _serving(advice.advised, deployment)
         if advice.rounding is not None:
-            yield (
-                "rounding",
-                _rounding(advice, advice.rounding, 8.0 * deployment.load.bytes_per_weight),
-            )
+            yield "rounding", _rounding(advice, advice.rounding, deployment.load)
     hardware, choice = advice.judge.hardware, advice.advised.choice
     if hardware is not None and choice.cost is not None:
         yield "cost", cost_said(hardware, choice.cost, Estimate(choice.flops))
@@ -71,7 +75,7 @@ def sentences(advice: "Advice") -> Iterator[tuple[str, str]]:
 def in_short(one: "Option") -> str:
     """A model in a line."""
     return (
-        f"{one.model.shape.name}, N = {format_count(one.model.params)}, D = "
+        f"{one.model.shape.full_name}, N = {format_count(one.model.params)}, D = "
         f"{format_count(one.model.tokens)}: loss {_estimate(one.choice.loss)}, {above(one)}"
     )
 
@@ -85,7 +89,7 @@ def above(one: "Option") -> str:
 
 def _signed(value: float) -> str:
     shown = f"{value:+.4f}"
-    return "0" if float(shown) == 0 else shown
+    return shown if abs(value) >= LEAST_TOLD else "0"
 
 
 def _shape(advice: "Advice") -> str:
@@ -120,15 +124,12 @@ def _binding(advice: "Advice") -> str:
 def _limit(limit: "Limit", metric: str) -> str:
     if limit.costs is None:
         return f"{limit.allows}; does not bind"
-    without = "with twice as much" if limit.name == "compute" else "without it"
-    if limit.costs.value < 0:
-        return f"{limit.allows}; {without} the {metric} would be no lower, by the law"
     amount = limit.costs.written(_amount)
-    return f"{limit.allows}; {without} the {metric} would be {amount} lower"
+    return f"{limit.allows}; {limit.without} the {metric} would be {amount} lower"
 
 
 def _amount(value: float) -> str:
-    return f"{value:.3g}" if abs(value) >= 1e-4 else "0"
+    return f"{value:.3g}" if abs(value) >= LEAST_TOLD else "0"
 
 
 def _serving(one: "Option", deployment: Deployment) -> str:
@@ -164,13 +165,14 @@ def _speed(served: Served, server: Server, load: Load) -> Iterator[str]:
         yield f"its arithmetic, at {server.peak_flops:.4g} FLOP/s, takes longer than that"
 
 
-def _rounding(advice: "Advice", rounding: Rounding, bits: float) -> str:
-    """What the bits of the advised model cost, and half as many."""
-    told = [rounding.said(bits * times) for times in (1.0, 0.5)]
+def _rounding(advice: "Advice", rounding: Rounding, load: Load) -> str:
+    """What the bits of the advised model cost, and those of the next narrower format."""
+    bits, fewer = 8.0 * load.bytes_per_weight, load.fewer_bits
+    told = [rounding.said(each) for each in (bits, fewer) if each is not None]
     costs = " and ".join(filter(None, told)) or "the bits that are asked for were not measured"
-    row = f"{0.5 * bits:g}-bit weights"
+    row = f"{fewer}-bit weights"
     is_counted = row in {one.name for one in advice.alternatives}
-    if not is_counted or rounding.more(bits, 0.5 * bits) is None:
+    if fewer is None or not is_counted or rounding.more(bits, fewer) is None:
         return f"{costs}, {rounding}; not in these losses"
     return f"{costs}, {rounding}; in the row of {row} as far as they cost more, in no other loss"
 
@@ -185,9 +187,10 @@ def _lifetime(advice: "Advice") -> str:
     times = model.flops / advice.advised.model.flops
     end = "; no smaller size was looked at, and one may save more" if life.is_smallest else ""
     return (
-        f"with {served} tokens to serve {model.shape.name} (N = {format_count(model.params)}) on "
-        f"{format_count(model.tokens)} tokens reaches that loss and takes {life.saves:.1%} fewer "
-        f"FLOPs in all, those of attention counted; {times:.3g} times as many to train{end}"
+        f"with {served} tokens to serve, {model.shape.full_name} (N = "
+        f"{format_count(model.params)}) on {format_count(model.tokens)} tokens reaches that loss "
+        f"and takes {life.saves:.1%} fewer FLOPs in all, those of attention counted; "
+        f"{times:.3g} times as many to train{end}"
     )
 
 

@@ -14,6 +14,7 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning.advice import Advice, Lifetime, Limit, Option
 from llmscale.explain.planning.advice_notes import advice_notes
+from llmscale.explain.planning.advice_said import LEAST_TOLD
 from llmscale.explain.planning.choice import Run
 from llmscale.explain.planning.deployment import TRAINED_TO_SERVED, Deployment
 from llmscale.explain.planning.distance import Distance, distance_of
@@ -80,11 +81,9 @@ class Adviser:
     def advice(self, best: Forecast, budget: str) -> Advice:
         """All of it; `best` is the forecast of the compute-optimal run, and `budget` how the
         compute was said."""
-        lifetime = self._lifetime()
-        alternatives = self._alternatives(lifetime)
         return Advice(
             advised=self.advised,
-            alternatives=alternatives,
+            alternatives=self._alternatives,
             limits=tuple(self._limits(budget)),
             forecast=self.forecast,
             best=best,
@@ -92,7 +91,7 @@ class Adviser:
             setting=self.setting,
             budget=budget,
             distance=self._distance,
-            lifetime=lifetime,
+            lifetime=self._lifetime,
             steps=self.steps,
             rounding=self.rounding,
             enough=self._enough,
@@ -101,20 +100,34 @@ class Adviser:
 
     @cached_property
     def _freed(self) -> dict[str, Model]:
-        """The best model without each limit that binds, compute aside."""
-        limits, advised = self.limits, self.advised.model
-        found = {}
+        """The best model without each limit that binds, compute aside: what costs no loss does not
+        bind."""
+        limits, advised, found = self.limits, self.advised.model, {}
         if limits.unique is not None and advised.tokens > limits.unique:
             found["text"] = self.best_within(limits.without_text)
+        for name, without in self._without_tightest.items():
+            found[name] = self.best_within(replace(limits, deployment=without))
+        return {name: model for name, model in found.items() if self._gains(model)}
+
+    @cached_property
+    def _without_tightest(self) -> dict[str, Deployment | None]:
+        """Of the limits of serving those that hold the size down, and what is left without them:
+        without all, if several hold it at the same shape."""
+        limits, advised = self.limits, self.advised.model
         if limits.deployment is None:
-            return found
+            return {}
         best = float(self.judge.surface.best(limits.flops)[0])
+        found: dict[str, Deployment | None] = {}
         for name, (only, without) in limits.deployment.each_limit.items():
             most = float(getattr(largest_served(only, self.setting), advised.count))
             # The tightest one binds: others would only bind without it.
             if most < best and most <= advised.params:
-                found[name] = self.best_within(replace(limits, deployment=without))
-        return found
+                found[name] = without
+        return found if len(found) < 2 else dict.fromkeys(found)
+
+    def _gains(self, model: Model) -> bool:
+        """Whether its loss is lower than the advised one's by what is told."""
+        return self._gain(model).value >= LEAST_TOLD
 
     @property
     def _distance(self) -> Distance | None:
@@ -134,14 +147,15 @@ class Adviser:
         most = self.advised.model.params if is_held else math.inf
         return enough_of(self.judge, _NEXT_TO_NOTHING, most)
 
-    @property
+    @cached_property
     def _compute_binds(self) -> bool:
-        return self._enough is None or self.limits.flops < self._enough.flops
+        is_enough = self._enough is not None and self.limits.flops >= self._enough.flops
+        return not is_enough and self._gains(self._best_of(2.0))
 
     def _by_compute(self) -> dict[str, Model]:
         """The best models of less and of more compute; of what is enough, if there is more."""
         budgets = {"half the compute": 0.5, "twice the compute": 2.0}
-        if self._enough is not None and not self._compute_binds:
+        if self._enough is not None and self.limits.flops >= self._enough.flops:
             budgets = {"enough compute": self._enough.flops / self.limits.flops}
         return {name: self._best_of(times) for name, times in budgets.items()}
 
@@ -149,7 +163,8 @@ class Adviser:
         """The best model of so many times the compute."""
         return self.best_within(replace(self.limits, flops=times * self.limits.flops))
 
-    def _alternatives(self, lifetime: Lifetime | None) -> tuple[Option, ...]:
+    @property
+    def _alternatives(self) -> tuple[Option, ...]:
         """What else may be trained: without limits, with less and more compute, in fewer bytes if
         serving limits the size, smaller for longer."""
         limits, freed = self.limits, self._freed
@@ -158,23 +173,32 @@ class Adviser:
         models |= self._by_compute()
         options = [self._option(name, model) for name, model in _differing(models, self.advised)]
         if limits.deployment is not None and not _SERVING.isdisjoint(freed):
-            options.append(self._in_fewer_bits(limits.deployment))
+            options += self._in_fewer_bits(limits.deployment)
         smaller = self._smaller()
         if smaller is not None:
             options.append(self._option("smaller, longer", smaller))
-        if lifetime is not None and lifetime.saves > 0:
-            options.append(lifetime.option)
+        if self._lifetime is not None and self._lifetime.saves > 0:
+            options.append(self._lifetime.option)
         return tuple(options)
 
-    def _in_fewer_bits(self, deployment: Deployment) -> Option:
-        """The best model in half the bytes a weight, with what that costs as far as it is known."""
-        full = deployment.load.bytes_per_weight
-        fewer = deployment.with_bytes(0.5 * full)
-        model = self.best_within(replace(self.limits, deployment=fewer))
-        one = self._option(f"{4 * full:g}-bit weights", model)
-        cost = None if self.rounding is None else self.rounding.more(8 * full, 4 * full)
-        if cost is None:
-            return one
+    def _in_fewer_bits(self, deployment: Deployment) -> Iterator[Option]:
+        """The best model in the next format of fewer bytes a weight, if there is one and it allows
+        another, with what that costs as far as it is known."""
+        bits = 8 * deployment.load.bytes_per_weight
+        fewer = deployment.load.fewer_bits
+        if fewer is None:
+            return
+        allowed = deployment.with_bytes(fewer / 8)
+        model = self.best_within(replace(self.limits, deployment=allowed))
+        if _what(model) == _what(self.advised.model):
+            return
+        one = self._option(f"{fewer}-bit weights", model)
+        cost = None if self.rounding is None else self.rounding.more(bits, fewer)
+        yield one if cost is None else self._with_cost(one, cost)
+
+    @staticmethod
+    def _with_cost(one: Option, cost: Estimate) -> Option:
+        """The same if rounding its weights costs so much."""
         assert one.above is not None
         loss = replace(one.choice, loss=one.choice.loss.plus(cost))
         # The score follows the loss of training, which this is not.
@@ -192,7 +216,7 @@ class Adviser:
         """Every limit that was given, and what it costs."""
         limits, freed = self.limits, self._freed
         more = self._gain(self._best_of(2.0)) if self._compute_binds else None
-        yield Limit("compute", budget, self._compute_binds, more)
+        yield Limit("compute", budget, self._compute_binds, more, "with twice as much")
         allowed = {}
         if limits.unique is not None:
             allowed["text"] = (
@@ -205,9 +229,12 @@ class Adviser:
                 is_last = most == self.setting.shapes[-1]
                 upto = f"N up to {size}{', the largest built-in shape' * is_last}"
                 allowed[name] = f"{_allowed(name, only)}, {upto}"
+        without = {"text": "on as much new text"}
+        if len(self._without_tightest) > 1:
+            without |= dict.fromkeys(_SERVING, "without both")
         for name, said in allowed.items():
             gain = self._gain(freed[name]) if name in freed else None
-            yield Limit(name, said, name in freed, gain)
+            yield Limit(name, said, name in freed, gain, without.get(name, "without it"))
 
     def _gain(self, model: Model) -> Estimate:
         """How much lower the loss of a model is than the advised one's."""
@@ -251,6 +278,7 @@ class Adviser:
         judge = self._judge_on(model.limits.unique)
         return forecast_at(judge.fit, **judge.asked(model.params, model.tokens))
 
+    @cached_property
     def _lifetime(self) -> Lifetime | None:
         """The model of the fewest FLOPs over its life that reaches the advised loss."""
         if self.served is None:
@@ -283,7 +311,7 @@ class Adviser:
         )
 
     def _notes(self, best: Forecast) -> tuple[Note, ...]:
-        own = advice_notes(self.judge, self.advised, self.setting, self.rounding)
+        own = advice_notes(self.judge, self.advised, self._lifetime, self.setting, self.rounding)
         optima = [note for one in best.optima for note in one.notes]
         return (*own, *self.forecast.notes, *optima)
 

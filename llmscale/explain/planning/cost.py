@@ -45,6 +45,13 @@ class Hardware:
         """Of one GPU, those that train."""
         return _SECONDS * self.gpu.peak_flops * self.mfu
 
+    @property
+    def mfu_said(self) -> str:
+        """The share of the peak, and the document that it stands in: what that says of it is in the
+        menu, and in `--json`."""
+        document, _, _ = self.mfu_source.partition(": ")
+        return f"{self.mfu:.3g} of the peak, {document}"
+
     def cost(self, flops: float) -> Cost:
         """What so many FLOPs, of the model, cost."""
         hours = flops / self.flops_per_hour

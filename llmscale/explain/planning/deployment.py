@@ -6,14 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from llmscale.runs.shape import Shape
 
 MEMORY_SHARE = 0.9
 """Of the memory for weights and cache; activations and the runtime take the rest (vLLM's default,
 gpu_memory_utilization)."""
-_REACHED = ((2.0, 0.68), (1.0, 0.52), (0.0, 0.42))
-"""Shares of the bandwidth that decoding reaches, by the least bytes of a weight: Llama 2 7B on one
-A100 with 2039 GB/s read 1397 GB/s in 16 bits, 1069 in 8 and 863 in 4 (gpt-fast, README)."""
+_WIDTHS, _REACHED = (0.625, 1.0, 2.0), (0.42, 0.52, 0.68)
+"""Bytes of a weight, and the share of the bandwidth that decoding reaches with them: Llama 2 7B on
+one A100 with 2039 GB/s read 1397 GB/s in 16 bits, 1069 in 8 and 863 in 4 with their scales
+(gpt-fast, README)."""
+_SECONDS = tuple(width / share for width, share in zip(_WIDTHS, _REACHED, strict=True))
+"""Time to read a weight of each width, times the bandwidth: it grows with the width, as the share
+does."""
+_FORMATS, _NARROWER = (16, 8, 4), 0.75
+"""Bits of weights that are served, and how many of one's own bits a narrower format has at most: 4
+bits with their scales are about 5."""
 TRAINED_TO_SERVED = 3
 """FLOPs of a forward and a backward pass for each of a forward pass."""
 
@@ -29,6 +38,13 @@ class Load:
     bytes_per_weight: float = 2.0
     bytes_per_kv: float = 2.0
     heads_per_kv: int = 1
+
+    @property
+    def fewer_bits(self) -> int | None:
+        """Bits of the next narrower format of weights; None if there is none. Scales may add an
+        eighth to one's own bits and more."""
+        own = 8 * self.bytes_per_weight
+        return next((bits for bits in _FORMATS if bits <= _NARROWER * own), None)
 
     def weight_bytes(self, shape: Shape) -> float:
         """Bytes of all stored weights."""
@@ -70,10 +86,14 @@ class Server:
         return math.inf if self.memory_bytes is None else self.memory_share * self.memory_bytes
 
     def reached(self, width: float) -> float:
-        """The share of the bandwidth at which values of so many bytes are read."""
+        """The share of the bandwidth at which values of so many bytes are read: of widths between
+        those that were measured by the time that a value takes, so that fewer bytes never take
+        longer."""
         if self.bandwidth_share is not None:
             return self.bandwidth_share
-        return next(share for least, share in _REACHED if width >= least)
+        if not _WIDTHS[0] < width < _WIDTHS[-1]:
+            return _REACHED[0] if width < 1.0 else _REACHED[-1]
+        return float(width / np.interp(width, _WIDTHS, _SECONDS))
 
     def step_seconds(self, shape: Shape, load: Load) -> float:
         """Seconds of a step of decoding; NaN if the bandwidth is not known."""

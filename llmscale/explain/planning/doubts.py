@@ -1,13 +1,19 @@
 """What makes a plan less certain than it seems, besides what the forecast says of itself."""
 
-import math
-
 from llmscale.errors import Note
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import RealShape
+from llmscale.explain.planning.said import three_digits
 from llmscale.explain.planning.serving import Serving
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
+from llmscale.explain.planning.token_ratio import (
+    EVER_TRAINED,
+    is_beyond_all,
+    is_beyond_runs,
+    most_tokens_per_param,
+)
+from llmscale.notes.kind import Weight
 from llmscale.notes.predicting import (
     LONG_CONTEXT,
     LOSS_RISES_BY_TOKENS,
@@ -93,29 +99,23 @@ def long_context(shape: Shape, params: float) -> Note | None:
     if not times > LONG_CONTEXT.limit:
         return None
     return LONG_CONTEXT.note(
-        f"a token of {shape.name} takes {times:,.3g} times 6N FLOPs, with sequences of "
+        f"a token of {shape.full_name} takes {times:,.3g} times 6N FLOPs, with sequences of "
         f"{shape.context:,} tokens: the law is one of runs of about 6ND"
     )
 
 
 def over_trained(judge: Judge, ratio: float, run: str) -> Note | None:
     """A `run` has more tokens a parameter than any of the table comes near."""
-    most = _most_tokens_per_param(judge)
-    if not ratio > OVER_TRAINED_BEYOND_RUNS.limit * most:
+    if not is_beyond_runs(judge, ratio):
         return None
+    own, most = map(three_digits, (ratio, most_tokens_per_param(judge)))
+    told = f"{run} has {own} tokens a parameter, and the runs have {most} at the most"
+    if not is_beyond_all(judge, ratio):
+        return OVER_TRAINED_BEYOND_RUNS.note(told)
     return OVER_TRAINED_BEYOND_RUNS.note(
-        f"{run} has {ratio:,.3g} tokens a parameter, and the runs have {most:,.3g} at the most"
+        f"{told}; no model was ever trained on {EVER_TRAINED:,.0f}: that loss is a guess",
+        Weight.WRONG,
     )
-
-
-def _most_tokens_per_param(judge: Judge) -> float:
-    """That of any run; of a fit without its runs at most what their ranges allow."""
-    runs, ranges = judge.fit.runs, judge.fit.reach.ranges
-    if runs is not None:
-        return float((runs.frame["tokens"] / runs.frame["params"]).max())
-    if not {"params", "tokens"} <= set(ranges):
-        return math.inf
-    return math.exp(ranges["tokens"][1] - ranges["params"][0])
 
 
 def _served(judge: Judge, serving: Serving | None) -> Note | None:

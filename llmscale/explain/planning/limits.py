@@ -91,15 +91,15 @@ def largest_served(deployment: Deployment, setting: Setting) -> Shape:
     served, server = deployment.served(smallest), deployment.server
     if not deployment.fits(smallest):
         raise InputError(
-            f"no model fits: the smallest, {smallest.name} ({setting}), takes "
+            f"no model fits: the smallest, {smallest.full_name} ({setting}), takes "
             f"{format_memory(served.memory_bytes)}, of which "
             f"{format_memory(served.cache_bytes)} are keys and values, and there are "
             f"{format_memory(server.usable_bytes)}",
             f"give more memory{_OR_LESS}",
         )
     raise InputError(
-        f"no model is fast enough: the smallest, {smallest.name} ({setting}), gives each stream "
-        f"{served.tokens_per_second:,.3g} tokens a second, and {deployment.tokens_per_second:,.6g} "
-        "are asked for",
+        f"no model is fast enough: the smallest, {smallest.full_name} ({setting}), gives each "
+        f"stream {served.tokens_per_second:,.3g} tokens a second, and "
+        f"{deployment.tokens_per_second:,.6g} are asked for",
         f"give more bandwidth{_OR_LESS}",
     )

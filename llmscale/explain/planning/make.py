@@ -123,7 +123,7 @@ def _other_runs(judge: Judge, flops: float, basin: Basin, serving: Serving | Non
         served = f"to serve {format_count(serving.served)}"
         runs.append(Run(served, serving.params.value, serving.tokens.value))
         if serving.in_budget is not None:
-            runs.append(Run(f"{format_count(serving.served)} served in C", *serving.in_budget))
+            runs.append(Run("budget for both", *serving.in_budget))
     return runs
 
 

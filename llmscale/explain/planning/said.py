@@ -12,15 +12,19 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.repetition import Repetition
 from llmscale.explain.planning.serving import LEAST_SHARE, Serving
 from llmscale.explain.planning.surface import MOST_TIMES
+from llmscale.explain.planning.token_ratio import (
+    is_beyond_all,
+    is_beyond_runs,
+    most_tokens_per_param,
+)
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
     from llmscale.explain.estimation.result import Fit
     from llmscale.explain.forecast.forecast import Forecast
+    from llmscale.explain.planning.judge import Judge
     from llmscale.explain.planning.training_plan import TrainingPlan
-
-SHARES = {0.5: "half the size", 0.25: "a quarter of the size"}
 
 
 def verdict(plan: "TrainingPlan") -> str:
@@ -30,8 +34,9 @@ def verdict(plan: "TrainingPlan") -> str:
     loss = digits.with_ends(plan.loss.value, plan.loss.low, plan.loss.high)
     level = f" ({100 * plan.level:g}%)" if plan.loss.has_interval else ""
     return (
-        f"{params} parameters on {tokens} tokens, {ratio:.3g} a parameter: {plan.forecast.metric} "
-        f"{loss}{level}, {beyond_the_runs(plan.forecast)}"
+        f"{params} parameters on {tokens} tokens, {three_digits(ratio)} a parameter: "
+        f"{plan.forecast.metric} {loss}{level}, "
+        f"{beyond_the_runs(plan.forecast)}{beyond_all(plan.judge, ratio)}"
     )
 
 
@@ -39,6 +44,11 @@ def beyond_the_runs(forecast: "Forecast") -> str:
     """`inside the runs`, or `3.5x beyond the runs`."""
     told = forecast.how_far(0)
     return f"{told} the runs" if told == "inside" else f"{told} beyond the runs"
+
+
+def beyond_all(judge: "Judge", ratio: float) -> str:
+    """That no model had so many tokens a parameter; empty if one may have had."""
+    return "; no model was ever trained on as many a parameter" * is_beyond_all(judge, ratio)
 
 
 def no_interval(fit: "Fit", loss: Estimate) -> str:
@@ -58,7 +68,7 @@ def sentences(plan: "TrainingPlan") -> Iterator[tuple[str, str]]:
     if plan.shape is not None and plan.shape.layout is not None:
         yield "memory", _memory(plan.shape.layout)
     yield "flat", f"{plan.basin}, at equal compute"
-    yield "smaller", "; ".join(map(_smaller, plan.smaller))
+    yield "smaller", _smaller(plan)
     if plan.serving is not None:
         training = "" if plan.hardware is None else "; all hours, money and energy are of training"
         yield "serving", f"{_serving(plan.serving, plan.params.value)}{training}"
@@ -78,7 +88,7 @@ def _cost(hardware: Hardware, plan: "TrainingPlan") -> str:
         return f"{cost_said(hardware, hardware.cost(flops.value), flops)}; of C = 6ND"
     own = plan.shape.choice.flops
     paid = flops.times(own / flops.value)
-    whose = f"; of {plan.shape.shape.name}" if plan.budget.loss is not None else ""
+    whose = f"; of {plan.shape.shape.full_name}" if plan.budget.loss is not None else ""
     return f"{cost_said(hardware, hardware.cost(own), paid)}{whose}"
 
 
@@ -95,8 +105,7 @@ def cost_said(hardware: Hardware, cost: Cost, flops: Estimate) -> str:
     if cost.kwh is not None:
         times = "" if hardware.pue == 1 else f" x {hardware.pue:g}"
         parts.append(f"{energy(cost.kwh)} (board power{times})")
-    share = f"at {hardware.mfu:.3g} of their peak, {hardware.mfu_source}"
-    return f"{', '.join(parts)}; {share}"
+    return f"{', '.join(parts)}; at {hardware.mfu_said}"
 
 
 def amount(value: float) -> str:
@@ -130,7 +139,7 @@ def _shape(plan: "TrainingPlan") -> str:
     far = real.distance.said(plan.forecast.metric)
     size = f"N = {format_count(run.params)}{', ' * bool(far)}{far}"
     return (
-        f"{real.shape.name} ({plan.setting}): {size}; a token takes "
+        f"{real.shape.full_name} ({plan.setting}): {size}; a token takes "
         f"{real.attention_share:.1%} more FLOPs than 6N, so {why} {format_count(run.tokens)} "
         f"tokens, loss {loss}"
     )
@@ -147,11 +156,26 @@ def _memory(layout: Layout) -> str:
     return f"{size} {place}, a sequence at a time{twice}"
 
 
-def _smaller(one: Smaller) -> str:
-    name = SHARES.get(one.share, f"{one.share:g} of the size")
-    if not math.isfinite(one.tokens):
-        return f"{name} does not reach that loss with {MOST_TIMES:,.0f} times the tokens"
-    return f"{name} reaches that loss with {one.compute.written(_times)} the compute"
+def _smaller(plan: "TrainingPlan") -> str:
+    """What smaller models take to be as good, and whether that is far beyond the runs."""
+    half, quarter = plan.smaller
+    never = f"with {MOST_TIMES:,.0f} times the tokens"
+    if not math.isfinite(half.tokens):
+        return f"neither half the size nor a quarter of it reaches that loss {never}"
+    takes = half.compute.written(_times)
+    first = f"half the size reaches that loss with {takes} the compute{_over_trained(plan, half)}"
+    if not math.isfinite(quarter.tokens):
+        return f"{first}, and a quarter does not {never}"
+    takes = quarter.compute.written(_times)
+    return f"{first}, a quarter with {takes}{_over_trained(plan, quarter)}"
+
+
+def _over_trained(plan: "TrainingPlan", one: Smaller) -> str:
+    ratio = one.tokens / (one.share * plan.params.value)
+    if not (math.isfinite(ratio) and is_beyond_runs(plan.judge, ratio)):
+        return ""
+    own, most = map(three_digits, (ratio, most_tokens_per_param(plan.judge)))
+    return f" ({own} tokens a parameter; runs have {most} at the most)"
 
 
 def _serving(serving: Serving, params: float) -> str:
@@ -205,9 +229,11 @@ def enough_said(enough: Enough, unique: float | None) -> str:
 
 
 def three_digits(value: float) -> str:
-    """`20.9`, `41,100`: three significant digits, of thousands without a power of ten."""
+    """`20.9`, `41,100`, `2.16B`: three significant digits, without a power of ten."""
+    if value >= 1e6:
+        return format_count(value)
     shown = f"{value:.3g}"
-    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
+    return f"{float(shown):,.0f}" if value >= 1000 else shown
 
 
 def _flops(value: float) -> str:

@@ -14,6 +14,7 @@ from llmscale.explain.planning.basin import Basin, Smaller
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.cost import Cost, Hardware
+from llmscale.explain.planning.dispute import disputed
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import RealShape, Setting
@@ -92,6 +93,11 @@ class TrainingPlan:
         return (self.best, *shape, *self.alternatives)
 
     @property
+    def flops_heading(self) -> str:
+        """What the FLOPs of a choice are called: with tokens to serve they are not all."""
+        return "C" if self.serving is None else "C to train"
+
+    @property
     def all_notes(self) -> tuple[Note, ...]:
         """What to know of the fit, of the forecast and of the plan."""
         return (*self.notes, *self.forecast.all_notes)
@@ -101,6 +107,11 @@ class TrainingPlan:
         """Which law this is by, and why."""
         law, chosen = self.judge.fit.law, self.forecast.chosen
         return chosen.reason if chosen else f"{law.name}, {self.judge.fit.formula}"
+
+    @property
+    def disputed(self) -> str:
+        """That the table's own lowest points put the best size elsewhere; empty if they do not."""
+        return disputed(self.judge, self.forecast)
 
     @property
     def verdict(self) -> str:
@@ -151,7 +162,8 @@ class TrainingPlan:
 
     def __str__(self) -> str:
         reading = self.judge.fit.origin.reading
-        lines = [self.verdict, *([f"read: {reading}"] if reading else [])]
+        lines = [self.verdict, *([f"disputed: {self.disputed}"] if self.disputed else [])]
+        lines += [f"read: {reading}"] if reading else []
         lines += [f"{name}: {text}" for name, text in self.said()]
         lines += [f"  {one.name}: {_in_short(one)}" for one in self.choices]
         lines += [f"note: {line}" for line in with_codes(self.all_notes)]
@@ -159,13 +171,13 @@ class TrainingPlan:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        headings = ("", "N", "D", "D/N", "C", self.forecast.metric, "interval")
+        headings = ("", "N", "D", "D/N", self.flops_heading, self.forecast.metric, "interval")
         rows = [
             (
                 one.name,
                 format_count(one.params),
                 format_count(one.tokens),
-                f"{one.tokens_per_param:.3g}",
+                said.three_digits(one.tokens_per_param),
                 f"{one.flops:.3g}",
                 digits.number(one.loss.value, one.loss.low, one.loss.high),
                 digits.ends(one.loss.low, one.loss.high, one.loss.value),
@@ -174,6 +186,7 @@ class TrainingPlan:
         ]
         parts = [
             html.sentence(self.verdict),
+            *([html.sentence(f"disputed: {self.disputed}")] if self.disputed else []),
             html.table(headings, rows),
             *(html.sentence(f"{name}: {text}") for name, text in self.said()),
             html.notes(self.all_notes),

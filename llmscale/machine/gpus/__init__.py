@@ -41,7 +41,7 @@ class GPUModel:
     source: str
     peak_flops: float = setting(help="Dense bfloat16 FLOP/s.", within=Range(1e9, 1e18))
     memory_bytes: float = setting(help="Memory.", within=Range(1e6, 1e15))
-    memory_bytes_per_second: float = setting(help="Bandwidth.", within=Range(1e6, 1e18))
+    memory_bytes_per_second: float = setting(help="Bandwidth.", within=Range(1e9, 1e18))
     power_watts: float | None = setting(help="Of the board.", within=Range(0.1, 1e6))
     mfu: float = setting(USUAL_MFU, help="Share reached.", within=Range(0, 1, above=True))
     mfu_source: str = _ASSUMED

@@ -12,8 +12,9 @@ import llmscale
 from llmscale.explain.fit.published import published_fit
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.planning.deployment import Deployment, Load, Server
+from llmscale.notes.kind import Weight
 from llmscale.quantity import format_count
-from llmscale.runs.shape import Shape, ladder
+from llmscale.runs.shape import Shape, ladder, shape_for
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.37)
 LLAMA_2_7B = Shape(32, 4096, 32, 11008, 32000, 4096)
@@ -129,6 +130,64 @@ def test_heads_that_share_keys_divide_into_groups() -> None:
         advised(serve_memory="1.5GB", heads_per_kv=1000)
 
 
+def test_a_limit_that_costs_no_loss_does_not_bind() -> None:
+    # The largest shape that fits is the nearest to the best size, which is a little larger.
+    advice = llmscale.advise(published=True, flops=1e22, serve_on="l4", heads_per_kv=7)
+    best = llmscale.advise(published=True, flops=1e22, serve_memory="80GB", heads_per_kv=7)
+    assert advice.advised.model.shape == best.advised.model.shape
+    (memory,) = (one for one in advice.limits if one.name == "memory")
+    assert memory.allows.endswith(f"N up to {format_count(advice.advised.model.params)}")
+    assert [one.name for one in advice.binding] == ["compute"]
+    for limits in (*LIMITS, {"unique_tokens": "19B"}, {"unique_tokens": "4B"}):
+        assert all(one.costs.value >= 1e-4 for one in advised(**limits).binding)
+
+
+def test_two_limits_that_hold_a_size_together_bind_together() -> None:
+    memory = {"serve_memory": "1.5GB", "serve_bandwidth": "20GB/s", "streams": 4}
+    held = advised(**memory)
+    speed = held.advised.served.tokens_per_second
+    both = advised(**memory, tokens_per_second=speed)
+    assert both.advised.model.shape == held.advised.model.shape
+    assert [one.name for one in both.binding] == ["compute", "memory", "speed"]
+    alone = next(one for one in held.limits if one.name == "memory").costs
+    assert {one.costs for one in both.binding if one.name != "compute"} == {alone}
+    assert f"; without both the loss would be {alone.value:.3g} [" in dict(both.said())["speed"]
+
+
+def test_neighbours_on_the_ladder_have_names_of_their_own() -> None:
+    advice = llmscale.advise(published=True, flops=1e22, serve_on="l4", heads_per_kv=7)
+    shapes = {one.model.shape for one in advice.options}
+    assert len({one.name for one in shapes}) < len({one.full_name for one in shapes})
+    for one in advice.options:
+        own = one.model.shape
+        assert shape_for(own.full_name, vocab_size=32_000, context=2048) == own
+        assert own.full_name in str(advice)
+
+
+def test_fewer_bytes_are_never_slower_nor_worse() -> None:
+    widths = (4.0, 2.0, 1.99, 1.5, 1.01, 1.0, 0.99, 0.7, 0.625, 0.6, 0.5, 0.125)
+    seconds = [A100.reading_seconds(LLAMA_2_7B, Load(1, bytes_per_weight=one)) for one in widths]
+    assert seconds == sorted(seconds, reverse=True)
+    losses = [
+        llmscale.advise(
+            published=True, flops=1e22, serve_on="l4", tokens_per_second=20, bytes_per_weight=one
+        ).advised.choice.loss.value
+        for one in (2, 1.99, 1, 0.6)
+    ]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("width", "row"),
+    [(4, "16-bit"), (2, "8-bit"), (1.125, "4-bit"), (1, "4-bit"), (0.6, None), (0.5, None)],
+)
+def test_rows_of_fewer_bits_are_of_formats_that_exist(width: float, row: str | None) -> None:
+    advice = advised(serve_memory="500MB", bytes_per_weight=width)
+    assert "memory" in [one.name for one in advice.binding]
+    found = [one.name for one in advice.alternatives if one.name.endswith("-bit weights")]
+    assert found == ([f"{row} weights"] if row else [])
+
+
 def test_a_limit_that_every_shape_meets_says_so() -> None:
     wide, narrow = (dict(advised(serve_memory=size).said())["memory"] for size in ("9000TB", "9GB"))
     largest = ladder(**SETTING)[-1].params
@@ -184,6 +243,7 @@ def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
     (text,) = (one for one in advice.limits if one.name == "text")
     assert text.binds
     assert text.costs.value > 0
+    assert "; on as much new text the loss would be 0." in dict(advice.said())["text"]
     assert advice.advised.epochs == pytest.approx(advice.advised.model.tokens / 4e9)
     assert not next(one for one in calm.limits if one.name == "text").binds
     assert "text-repeated" in codes(advice)
@@ -285,6 +345,43 @@ def test_advice_warns_of_what_does_not_hold(
 ) -> None:
     assert code in codes(advised(**raised))
     assert code not in codes(advised(**calm))
+
+
+def test_a_run_to_serve_that_no_run_comes_near_is_warned_of() -> None:
+    most = 3e11 / 1e7  # tokens a parameter, of the table
+    runs = fitted().runs
+    assert runs is not None
+    narrow = runs.frame.query("params < 1e9 and tokens < 1e10 and tokens < 50 * params")
+    fit = llmscale.fit(narrow, law="chinchilla", bootstrap=0)
+    advice = llmscale.advise(fit, flops=1e21, inference_tokens="10T", **SETTING)
+    assert advice.lifetime is not None
+    own, ratio = advice.advised, advice.lifetime.option.choice.tokens_per_param
+    assert own.choice.tokens_per_param < 75 < ratio < most
+    (note,) = (one for one in advice.all_notes if one.code == "over-trained-beyond-runs")
+    assert str(note).startswith("the run 'to serve 10T' has ")
+    assert note.code in codes(llmscale.plan(fit, flops=1e21, inference_tokens="10T"))
+    assert note.code not in codes(llmscale.advise(fit, flops=1e21, **SETTING))
+
+
+def test_tokens_a_parameter_that_no_model_ever_had_are_called_so() -> None:
+    asked: dict[str, Any] = {"published": True, "flops": 1e22, "serve_on": "l4"}
+    far = llmscale.advise(**asked, tokens_per_second=100_000)
+    assert far.advised.choice.tokens_per_param > 1e9
+    assert far.verdict.endswith("; no model was ever trained on as many a parameter")
+    (note,) = (one for one in far.all_notes if one.code == "over-trained-beyond-runs")
+    assert note.weight == Weight.WRONG
+    near = llmscale.advise(**asked, tokens_per_second=20)
+    assert "no model was ever" not in near.verdict
+
+
+def test_bytes_without_a_unit_are_no_machine() -> None:
+    for name, value, meant in (
+        ("serve_bandwidth", 300, "300GB/s"),
+        ("serve_memory", 24, "24GB"),
+    ):
+        with pytest.raises(llmscale.InputError, match="less than any machine has") as caught:
+            advised(**{name: value})
+        assert meant in str(caught.value.fix)
 
 
 def test_a_fit_without_its_runs_warns_by_their_ranges() -> None:

@@ -107,7 +107,7 @@ def test_a_loss_is_planned_by_the_inverse_of_the_forecast(noisy: llmscale.Fit) -
     said = dict(paid.said())
     assert said["cost"].startswith(f"{hours:,.0f} [")
     assert f"{2 * hours:,.0f} at 2 a GPU hour" in said["cost"]
-    assert said["cost"].endswith(f"; of {paid.shape.shape.name}")
+    assert said["cost"].endswith(f"; of {paid.shape.shape.full_name}")
     assert " GiB on one GPU" in said["memory"]
 
 
@@ -300,7 +300,7 @@ def test_a_law_that_does_not_hold_far_from_the_best_says_so() -> None:
     plan = llmscale.plan(folder, flops=1e16, law="anchored")
     assert "loss-rises-by-tokens" in codes(plan)
     assert plan.setting.vocab_size == 1024
-    assert "does not reach that loss with 10,000 times the tokens" in str(plan)
+    assert "a quarter of it reaches that loss with 10,000 times the tokens" in str(plan)
 
 
 def test_published_runs_give_the_published_model(shared: Path) -> None:
@@ -338,6 +338,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"flops": 1e-5}, "1e-05 FLOPs train nothing"),
     ({"flops": 1e37}, "1e.37, which is out of range"),
     ({"flops": 1e22, "inference_tokens": 0}, "inference_tokens is 0"),
+    ({"flops": 1e22, "inference_tokens": 10}, "10 tokens are too few to serve in a model's life"),
     ({"flops": 1e22, "unique_tokens": -1}, "unique_tokens is -1"),
     ({"flops": 1e22, "unique_tokens": 5}, "5 unique tokens are too few: .* go over them"),
     ({"flops": 1e22, "output": "plan.txt"}, "its ending is 'txt'"),
