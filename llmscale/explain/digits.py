@@ -10,6 +10,7 @@ _WITHOUT = 5
 """Significant digits of a value of 1 or more without an interval; of a smaller one one less."""
 _PLAIN = 1e6, 1e-6
 """Beyond these numbers are written as powers of ten."""
+_RARE = 0.005
 
 
 def with_ends(value: float, low: float, high: float) -> str:
@@ -68,6 +69,13 @@ def chance(p_value: float, simulations: int) -> str:
     nothing tells how rare that is."""
     least = 1.0 / (1 + simulations)
     return f"= {p_value:.2g}" if p_value > 1.5 * least else f"< {2 * least:.1g}"
+
+
+def percent(chance: float) -> str:
+    """`86%`, `<1%`, `>99%`: draws tell no chance of 0 or 1."""
+    if chance < _RARE:
+        return "<1%"
+    return ">99%" if chance > 1.0 - _RARE else f"{chance:.0%}"
 
 
 def times(factor: float, significant: int = 3) -> str:

@@ -224,12 +224,13 @@ def _has_one(tables: Mapping[str, RunTable], name: str) -> bool:
 
 
 def _values(tables: Mapping[str, RunTable], name: str) -> str:
-    """`adamw: a, muon: b`."""
+    """`adamw a, muon b`; of recipes that are told apart by it each value once: `c4, rpj`."""
     found = _of_each(tables, name) or {}
-    said = [
-        f"{recipe} {listed(sorted(_short(value) for value in values), 3)}"
-        for recipe, values in found.items()
-    ]
+    said = []
+    for recipe, values in found.items():
+        shown = listed(sorted(_short(value) for value in values), 3)
+        is_name = values == {recipe} or recipe == f"{name}={shown}"
+        said.append(shown if is_name else f"{recipe} {shown}")
     return listed(said, 4)
 
 

@@ -60,8 +60,9 @@ class Multiplier:
                 f"{self.recipe} does not reach {possessive(self.baseline)} loss at "
                 f"{self.flops:.3g} FLOPs with any compute"
             )
+        of = "of" if self.value < 1 else "times"
         return (
-            f"{self.recipe} needs {self.shown} of {possessive(self.baseline)} compute at "
+            f"{self.recipe} needs {self.shown} {of} {possessive(self.baseline)} compute at "
             f"{self.flops:.3g} FLOPs"
         )
 
@@ -117,9 +118,12 @@ class Crossing:
             return f"the laws cross at {where}"
         far = f"{self.reach:g} times the runs"
         if self.inside <= rare and self.beyond <= rare:
-            return f"no crossing within {far}"
-        inside = f"{self.inside:.0%} within the runs"
-        return f"not told: the chance of one is {inside}, and {self.beyond:.0%} up to {far}"
+            return f"no crossing within the runs, or up to {far}"
+        inside, beyond = digits.percent(self.inside), digits.percent(self.beyond)
+        return (
+            f"uncertain: the chance of one is {inside} within the runs, and {beyond} beyond them, "
+            f"up to {self.reach:g} times"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` prints it."""
