@@ -16,7 +16,7 @@ from llmscale.explain.recipes.budgets import (
     extrapolated_said,
     is_same_budget,
 )
-from llmscale.explain.recipes.differing import Difference
+from llmscale.explain.recipes.differing import Difference, given_by_some
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
 from llmscale.explain.recipes.joined import LADDER, Joined
@@ -208,10 +208,13 @@ class RecipeComparison:
     @property
     def setting(self) -> str:
         """The settings by which recipes differ, as far as the tables say."""
+        some = [str(one) for one in given_by_some(self.joined, self.by)]
+        untold = f"; not all recipes give {both(some)}" if some else ""
         if not self.settings:
-            return f"recipes differ in none{f' but {self.by}' if self.by else ''}"
+            of_all = " that all give" if some and not self.by else ""
+            return f"recipes differ in none{f' but {self.by}' if self.by else of_all}{untold}"
         besides = f"besides {self.by} " if self.by else ""
-        return f"recipes differ {besides}in {both([str(one) for one in self.settings])}"
+        return f"recipes differ {besides}in {both([str(one) for one in self.settings])}{untold}"
 
     @property
     def pairing(self) -> str:
