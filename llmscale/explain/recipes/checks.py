@@ -10,6 +10,7 @@ from llmscale.errors import InputError, Note, both, listed
 from llmscale.explain.diagnostics.mixing import searched
 from llmscale.explain.estimation.levels import levels, numbers
 from llmscale.explain.recipes.differing import TEXTS, Difference, is_label, mixed_within
+from llmscale.explain.recipes.floors import floor_notes
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
 from llmscale.explain.table import RunTable
 from llmscale.notes.comparing import (
@@ -109,6 +110,7 @@ def notes_of(joined: Joined, found: Sequence[Difference], by: str | None) -> Ite
     yield from _allocation(joined)
     yield from _counts_of_compute(joined)
     yield from _rates(joined)
+    yield from floor_notes(joined)
     yield from _settings_as_repeats(joined, by)
     yield from _other_settings(found, by)
     if not joined.pairing.pairs:

@@ -75,7 +75,7 @@ def test_pairs_of_one_seed_narrow_the_interval() -> None:
     unpaired["flops"] *= 1.02
     apart = llmscale.compare({"adamw": ladder(common=0.9), "muon": unpaired})
     assert "runs-unpaired" in {note.code for note in apart.notes}
-    assert known().pairing.startswith("12 pairs of runs of one size, tokens and seed have")
+    assert known().pairing.startswith("12 pairs of runs with the same size, tokens and seed; ")
     widths = [math.log(one.at()[0].high / one.at()[0].low) for one in (known(), apart)]
     assert widths[0] < 0.7 * widths[1]
     assert known().paired_share > 0.6

@@ -1,0 +1,108 @@
+"""Whether the runs bear the floor that they are given."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import least_squares
+from scipy.special import fdtrc
+
+from llmscale.errors import Note, both
+from llmscale.explain.laws import Array
+from llmscale.explain.recipes.joined import Joined
+from llmscale.explain.recipes.posterior import RecipeRuns
+from llmscale.notes.comparing import FLOOR_MISSES
+
+_USUAL = (0.15, 0.33)
+"""Exponents to begin at, along a ladder and in N and D."""
+_OF_LOWEST = 0.7
+"""The floor to begin at, in units of the lowest loss."""
+_ROUNDING = 1e-6
+"""Of a loss: none is known better."""
+
+
+@dataclass(frozen=True)
+class _Points:
+    """The mean loss of each point of a recipe, its inputs as logarithms (X, T) and its weight."""
+
+    log_inputs_XT: Array
+    loss_X: Array
+    weight_X: Array
+
+    def residuals(self, log_exponent_T: Array, floor: float) -> Array:
+        """How far the best law of these exponents and floor is off, as shares of the loss."""
+        scale = self.weight_X / self.loss_X
+        powers_XT = np.exp(-np.exp(log_exponent_T) * self.log_inputs_XT) * scale[:, None]
+        target_X = (self.loss_X - floor) * scale
+        amplitude_T = np.linalg.lstsq(powers_XT, target_X, rcond=None)[0]
+        return np.asarray(target_X - powers_XT @ amplitude_T)
+
+
+def floor_notes(joined: Joined) -> Iterator[Note]:
+    """Whether floors that are found from the runs fit them better than the one that is given, by an
+    F test over all recipes."""
+    floor = joined.runs.floor
+    if floor is None:
+        return
+    found = {
+        name: (_fitted(points, floor), _fitted(points, None))
+        for place, name in enumerate(joined.runs.names)
+        if (points := _points(joined.runs, place)) is not None
+    }
+    coefficients = 1 + 2 * joined.runs.terms
+    degrees = sum(len(free.residual_X) - coefficients for _, free in found.values())
+    if not found or degrees < 1:
+        return
+    given, free = (_squares([each[way].residual_X for each in found.values()]) for way in (0, 1))
+    points = sum(len(free.residual_X) for _, free in found.values())
+    ratio = (given - free) / len(found) / (free / degrees + _ROUNDING**2)
+    if fdtrc(len(found), degrees, max(ratio, 0.0)) < FLOOR_MISSES.limit:
+        floors = both([f"{name} {free.floor:.3g}" for name, (_, free) in found.items()])
+        yield FLOOR_MISSES.note(
+            f"with the floor {floor:g} laws miss the runs by {_percent(given / points)}, and with "
+            f"floors of their own ({floors}) by {_percent(free / points)}"
+        )
+
+
+@dataclass(frozen=True)
+class _FloorFit:
+    floor: float
+    residual_X: Array
+
+
+def _fitted(points: _Points, floor: float | None) -> _FloorFit:
+    """The law of the least squares, with this floor or any."""
+    terms = points.log_inputs_XT.shape[1]
+    start = np.full(terms, np.log(_USUAL[terms - 1]))
+    if floor is not None:
+        best = least_squares(lambda theta: points.residuals(theta, floor), start)
+        return _FloorFit(floor, best.fun)
+    lowest = float(points.loss_X.min())
+    best = least_squares(
+        lambda theta: points.residuals(theta[:-1], lowest * theta[-1]),
+        [*start, _OF_LOWEST],
+        bounds=([*np.full(terms, -np.inf), 0.0], [*np.full(terms, np.inf), 1.0]),
+    )
+    return _FloorFit(lowest * float(best.x[-1]), best.fun)
+
+
+def _points(runs: RecipeRuns, place: int) -> _Points | None:
+    """The points of a recipe; none if they are too few to tell a floor."""
+    of_recipe = runs.recipe_R == place
+    inputs_XT, point_R, count_X = np.unique(
+        runs.log_inputs_RT[of_recipe], axis=0, return_inverse=True, return_counts=True
+    )
+    if len(inputs_XT) < 1 + 2 * runs.terms:
+        return None
+    point_R = point_R.ravel()
+    loss_X = np.bincount(point_R, runs.loss_R[of_recipe]) / count_X
+    spread_X = np.bincount(point_R, runs.spread_R[of_recipe]) / count_X
+    return _Points(inputs_XT, loss_X, np.sqrt(count_X) / spread_X)
+
+
+def _squares(residuals: list[Array]) -> float:
+    return float(sum(values @ values for values in residuals))
+
+
+def _percent(mean_square: float) -> str:
+    return f"{100 * np.sqrt(mean_square):.2g}%"
