@@ -145,13 +145,22 @@ def possessive(name: str) -> str:
     return f"{name}'" if name.endswith("s") else f"{name}'s"
 
 
+_WIDE = 10.0
+"""Ends that are so many times as large as each other have digits of their own each: near the
+floors of laws intervals of compute go over many powers of ten."""
+_LONG = 1e6
+
+
 def _with_ends(value: float, low: float, high: float) -> str:
-    if math.isinf(value):
-        return f"{NO_END} [{_plain(low)}, {NO_END}]"
-    if math.isinf(high):
-        return f"{_plain(value)} [{_plain(low)}, {NO_END}]"
-    return digits.with_ends(value, low, high)
+    if low == high < math.inf:
+        return digits.with_ends(value, low, high)
+    if low > 0 and high < _WIDE * low:
+        return digits.with_drawn_ends(value, low, high, mark=1.0)
+    return f"{_plain(value)} [{_plain(low)}, {_plain(high)}]"
 
 
 def _plain(value: float) -> str:
-    return f"{value:.2g}" if math.isfinite(value) else NO_END
+    """To two digits: `0.0007`, `1300`."""
+    if math.isinf(value):
+        return NO_END
+    return f"{float(f'{value:.2g}'):.0f}" if 1 <= value / 10 < _LONG else f"{value:.2g}"
