@@ -208,13 +208,22 @@ class RecipeComparison:
     @property
     def setting(self) -> str:
         """The settings by which recipes differ, as far as the tables say."""
-        some = [str(one) for one in given_by_some(self.joined, self.by)]
+        differ = {one.name for one in self.settings}
+        found = [one for one in given_by_some(self.joined, self.by) if one.name not in differ]
+        some = [self._given(one) for one in found]
         untold = f"; not all recipes give {both(some)}" if some else ""
         if not self.settings:
             of_all = " that all give" if some and not self.by else ""
             return f"recipes differ in none{f' but {self.by}' if self.by else of_all}{untold}"
         besides = f"besides {self.by} " if self.by else ""
         return f"recipes differ {besides}in {both([str(one) for one in self.settings])}{untold}"
+
+    def _given(self, setting: Difference) -> str:
+        """`batch_size (adamw 16)`, or if most recipes give it `batch_size (muon does not)`."""
+        lacking = [name for name in self.names if name not in setting.values]
+        if len(lacking) >= len(setting.values):
+            return str(setting)
+        return f"{setting.name} ({both(lacking)} {'does' if len(lacking) == 1 else 'do'} not)"
 
     @property
     def pairing(self) -> str:

@@ -91,7 +91,7 @@ def power_said(found: Sequence[Power]) -> Iterator[str]:
         )
     for one in found:
         if one.more:
-            yield one.more if one.recipe in one.more else f"{one.recipe}: {one.more}"
+            yield one.more
 
 
 def _written(value: float) -> str:
@@ -106,7 +106,9 @@ def _more_repeats(now: Multiplier, half: float) -> str:
     times = (half / off) ** 2 if off > 0 else math.inf
     if times > _MOST_TIMES:
         return f"{now.recipe} and {now.baseline} are alike to within that"
-    return f"about {math.ceil(times)} times as many runs would tell {now.value:.3g} from 1"
+    pair = f"{now.recipe} from {now.baseline}"
+    many = f"about {math.ceil(times)} times as many runs"
+    return f"{many} would tell {pair} if its multiplier is {now.value:.3g}"
 
 
 def _larger_pair(
@@ -114,9 +116,9 @@ def _larger_pair(
 ) -> str:
     """The smallest budget at which one more pair of runs is expected to decide the multiplier at
     the largest scale, if it is about what it is expected to be."""
-    least = last.flops / _NEAR
+    least, pair = last.flops / _NEAR, f"{now.recipe} from {now.baseline}"
     if least > _AHEAD[-1] * now.flops:
-        return f"to tell them apart at {last.flops:.3g} takes runs of {least:.2g} FLOPs or more"
+        return f"to tell {pair} at {last.flops:.3g} takes runs of {least:.2g} FLOPs or more"
     ahead = [max(now.flops, least), *(now.flops * times for times in _AHEAD)]
     at = np.unique([flops for flops in ahead if least <= flops <= last.flops])
     log_k = frontiers.log_multiplier(place, 0, np.log([*at, last.flops]))
@@ -129,10 +131,10 @@ def _larger_pair(
         left = _left(known, log_k[:, -1], (pair_noise / slope) ** 2)
         if half * left < off:
             return (
-                f"another pair of runs, at {budget:.2g} FLOPs, would tell them apart at "
+                f"another pair of runs, at {budget:.2g} FLOPs, would tell {pair} at "
                 f"{last.flops:.3g}"
             )
-    return f"only runs near {last.flops:.3g} FLOPs would tell them apart there"
+    return f"only runs near {last.flops:.3g} FLOPs would tell {pair} there"
 
 
 def _left(known_B: Array, target_B: Array, noise: float) -> float:
