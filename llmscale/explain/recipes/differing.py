@@ -179,8 +179,8 @@ def _is_one_batch(frame: pd.DataFrame) -> bool:
         return False
     tokens = numbers(frame, "batch_size") * numbers(frame, "context")
     given = numbers(frame, "batch_tokens")
-    both_are = [np.unique(values[np.isfinite(values)]) for values in (tokens, given)]
-    return np.array_equal(*both_are)
+    own, other = (np.unique(values[np.isfinite(values)]) for values in (tokens, given))
+    return np.array_equal(own, other)
 
 
 def _value_of(column: pd.Series) -> NDArray[np.int_]:

@@ -1,13 +1,13 @@
 """Whether the runs bear the floor that they are given."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import fdtrc
 
-from llmscale.errors import Note, both
+from llmscale.errors import Note, listed
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.joined import Joined
 from llmscale.explain.recipes.posterior import RecipeRuns
@@ -44,23 +44,21 @@ def floor_notes(joined: Joined) -> Iterator[Note]:
     floor = joined.runs.floor
     if floor is None:
         return
-    found = {
-        name: (_fitted(points, floor), _fitted(points, None))
-        for place, name in enumerate(joined.runs.names)
-        if (points := _points(joined.runs, place)) is not None
-    }
-    coefficients = 1 + 2 * joined.runs.terms
-    degrees = sum(len(free.residual_X) - coefficients for _, free in found.values())
-    if not found or degrees < 1:
+    points = {name: _points(joined.runs, place) for place, name in enumerate(joined.runs.names)}
+    told = {name: of for name, of in points.items() if of is not None}
+    given = [_fitted(of, floor) for of in told.values()]
+    free = [_fitted(of, None) for of in told.values()]
+    count = sum(len(of.loss_X) for of in told.values())
+    degrees = count - len(told) * _coefficients(joined.runs)
+    if degrees < 1:
         return
-    given, free = (_squares([each[way].residual_X for each in found.values()]) for way in (0, 1))
-    points = sum(len(free.residual_X) for _, free in found.values())
-    ratio = (given - free) / len(found) / (free / degrees + _ROUNDING**2)
-    if fdtrc(len(found), degrees, max(ratio, 0.0)) < FLOOR_MISSES.limit:
-        floors = both([f"{name} {free.floor:.3g}" for name, (_, free) in found.items()])
+    missed, least = _squares(given), _squares(free)
+    ratio = (missed - least) / len(told) / (least / degrees + _ROUNDING**2)
+    if fdtrc(len(told), degrees, max(ratio, 0.0)) < FLOOR_MISSES.limit:
+        floors = [f"{name} {one.floor:.3g}" for name, one in zip(told, free, strict=True)]
         yield FLOOR_MISSES.note(
-            f"with the floor {floor:g} laws miss the runs by {_percent(given / points)}, and with "
-            f"floors of their own ({floors}) by {_percent(free / points)}"
+            f"with the floor {floor:g} laws miss the runs by {_percent(missed / count)}, and with "
+            f"floors of their own ({listed(floors, 4)}) by {_percent(least / count)}"
         )
 
 
@@ -92,7 +90,7 @@ def _points(runs: RecipeRuns, place: int) -> _Points | None:
     inputs_XT, point_R, count_X = np.unique(
         runs.log_inputs_RT[of_recipe], axis=0, return_inverse=True, return_counts=True
     )
-    if len(inputs_XT) < 1 + 2 * runs.terms:
+    if len(inputs_XT) < _coefficients(runs):
         return None
     point_R = point_R.ravel()
     loss_X = np.bincount(point_R, runs.loss_R[of_recipe]) / count_X
@@ -100,8 +98,13 @@ def _points(runs: RecipeRuns, place: int) -> _Points | None:
     return _Points(inputs_XT, loss_X, np.sqrt(count_X) / spread_X)
 
 
-def _squares(residuals: list[Array]) -> float:
-    return float(sum(values @ values for values in residuals))
+def _coefficients(runs: RecipeRuns) -> int:
+    """Of a law with a floor."""
+    return 1 + 2 * runs.terms
+
+
+def _squares(fits: Sequence[_FloorFit]) -> float:
+    return float(sum(one.residual_X @ one.residual_X for one in fits))
 
 
 def _percent(mean_square: float) -> str:

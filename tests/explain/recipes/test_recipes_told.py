@@ -52,7 +52,10 @@ def _steps() -> pd.DataFrame:
 
 @pytest.mark.parametrize("code", NOTES)
 def test_what_makes_recipes_differ_besides_is_said(code: str) -> None:
-    assert code in {note.code for note in NOTES[code]().notes}
+    said = {note.code: note.message for note in NOTES[code]().notes}
+    assert code in said
+    if code == "texts-differ":
+        assert said[code].startswith("recipes differ in data (a, b): ")  # each named once
     plain = two(lr=(1e-3, 2e-3), optimizer=("adamw", "muon"))
     if code == "rates-not-tuned":
         assert not llmscale.compare(plain).notes
@@ -73,14 +76,12 @@ def test_a_setting_that_only_some_recipes_give_is_told() -> None:
     first = ladder(batch_size=16, seq_len=512, lr=0.01)
     tables = {"a": first, "b": ladder(0.8, seed=1, batch_tokens=2**15, context=512)}
     some = "not all recipes give batch_size (a 16), lr (a 0.01) and batch_tokens (b 32768)"
-    assert llmscale.compare(tables).setting == f"recipes differ in none that all give; {some}"
+    found = llmscale.compare(tables)
+    assert found.setting == f"recipes differ in none that all give; {some}"
+    # In the other's words a setting is the same one.
     tables["b"] = tables["b"].assign(batch_tokens=16 * 512, learning_rate=0.02)
-    assert llmscale.compare(tables).setting == "recipes differ in lr (a 0.01, b 0.02)"
-
-
-def test_texts_that_tell_recipes_apart_are_named_once() -> None:
-    (note,) = llmscale.compare(one_table("data"), by="data").notes
-    assert note.message.startswith("recipes differ in data (a, b): their losses are taken to be")
+    found = llmscale.compare(tables)
+    assert found.setting == "recipes differ in lr (a 0.01, b 0.02)"
 
 
 def test_settings_that_go_with_the_size_are_no_difference_of_recipes() -> None:
@@ -144,8 +145,7 @@ TODAY = 120 * SIZES[-1] ** 2
 
 
 def test_what_a_recipe_needs_beyond_its_own_runs_is_said_to_be_extrapolated() -> None:
-    tables = {"muon": ladder(0.5), "adamw": ladder(seed=1), "same": ladder(0.5, seed=2)}
-    found = llmscale.compare(tables, at=[1e18, 1e22])
+    found = llmscale.compare({"muon": ladder(0.5), "adamw": ladder(seed=1)}, at=[1e18, 1e22])
     (one,) = found.extrapolated
     assert (one.recipe, one.flops) == ("adamw", found.today)
     assert one.times == pytest.approx(2.0, rel=0.05)
