@@ -15,6 +15,8 @@ from llmscale.notes.comparing import FLOOR_MISSES
 
 _USUAL = (0.15, 0.33)
 """Exponents to begin at, along a ladder and in N and D."""
+_LOG_EXPONENTS = (-7.0, 1.5)
+"""No law falls more slowly or steeply than with these."""
 _OF_LOWEST = 0.7
 """The floor to begin at, in units of the lowest loss."""
 _ROUNDING = 1e-6
@@ -73,13 +75,15 @@ def _fitted(points: _Points, floor: float | None) -> _FloorFit:
     terms = points.log_inputs_XT.shape[1]
     start = np.full(terms, np.log(_USUAL[terms - 1]))
     if floor is not None:
-        best = least_squares(lambda theta: points.residuals(theta, floor), start)
+        best = least_squares(
+            lambda theta: points.residuals(theta, floor), start, bounds=_LOG_EXPONENTS
+        )
         return _FloorFit(floor, best.fun)
-    lowest = float(points.loss_X.min())
+    lowest, (least, most) = float(points.loss_X.min()), _LOG_EXPONENTS
     best = least_squares(
         lambda theta: points.residuals(theta[:-1], lowest * theta[-1]),
         [*start, _OF_LOWEST],
-        bounds=([*np.full(terms, -np.inf), 0.0], [*np.full(terms, np.inf), 1.0]),
+        bounds=([*np.full(terms, least), 0.0], [*np.full(terms, most), 1.0]),
     )
     return _FloorFit(lowest * float(best.x[-1]), best.fun)
 
