@@ -24,7 +24,7 @@ def with_drawn_ends(value: float, low: float, high: float, mark: float) -> str:
     """`0.68 [0.61, 0.74]`: a value with an interval whose ends come from draws. An end that is not
     at `mark` is not written as if it were."""
     most = _decimals_of(value, _MOST)
-    places = min(_decimals_of(high - low, _OF_DRAWS), most)
+    places = min(max(_decimals_of(end, _OF_DRAWS) for end in (high - low, low)), most)
     while places < most and any(round(end, places) == mark != end for end in (low, high)):
         places += 1
     places = max(places, 0)

@@ -148,7 +148,8 @@ def possessive(name: str) -> str:
 _WIDE = 10.0
 """Ends that are so many times as large as each other have digits of their own each: near the
 floors of laws intervals of compute go over many powers of ten."""
-_LONG = 1e6
+_SHORT, _LONG = 1e3, 1e6
+"""Between these a number is written without its power of ten."""
 
 
 def _with_ends(value: float, low: float, high: float) -> str:
@@ -160,7 +161,8 @@ def _with_ends(value: float, low: float, high: float) -> str:
 
 
 def _plain(value: float) -> str:
-    """To two digits: `0.0007`, `1300`."""
+    """To three digits: `0.0007`, `1340`."""
     if math.isinf(value):
         return NO_END
-    return f"{float(f'{value:.2g}'):.0f}" if 1 <= value / 10 < _LONG else f"{value:.2g}"
+    shown = f"{value:.3g}"
+    return f"{float(shown):.0f}" if _SHORT <= value < _LONG else shown

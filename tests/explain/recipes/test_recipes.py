@@ -258,8 +258,9 @@ def test_draws_that_have_not_settled_are_said_to_move(monkeypatch: pytest.Monkey
     ("low", "value", "high", "shown"),
     [
         (0.6104, 0.6791, 0.7398, "0.68 [0.61, 0.74]"),
-        (0.0007, 0.0426, 1.4618, "0.043 [0.0007, 1.5]"),
+        (0.0007, 0.0426, 1.4618, "0.0426 [0.0007, 1.46]"),
         (0.62, 0.8, 0.9991, "0.800 [0.620, 0.999]"),  # 1.00 would say that it may be 1
+        (0.232, 0.789, 1.704, "0.79 [0.23, 1.70]"),
         (9.0, math.inf, math.inf, "no end [9, no end]"),
     ],
 )
