@@ -300,7 +300,7 @@ def describe(
         lines.append(f"| {' | '.join(cells)} | {effect.published} |")
     lines += ["", "In sentences:", ""]
     for title, comparison in found.items():
-        (sentence,), (crossing,) = comparison.sentences, comparison.crossings
+        (sentence,), (crossing,) = comparison.headlines, comparison.crossings
         lines.append(f"- {title}: {sentence}. Crossing: {crossing.shown}.")
     lines += ["", *REMARKS, "", "## How N is counted", "", *describe_counts(counts)]
     lines += ["", "## Losses", "", *losses(runs)]

@@ -108,7 +108,7 @@ def describe(runs: pd.DataFrame) -> str:
     ):
         found = compared(table)
         lines += ["", f"{counting}, with {found.level:.0%} intervals:", ""]
-        lines += [f"- {sentence}." for sentence in found.sentences]
+        lines += [f"- {sentence}." for sentence in found.headlines]
         lines += [f"- {name}: {text}." for name, text in found.said()]
     return "\n".join(lines) + "\n"
 

@@ -2,20 +2,33 @@
 
 import math
 
-_OF_WIDTH = 3
-"""Digits of the width of an interval: forecasts can be told apart that differ by less than it."""
+_OF_WIDTH, _OF_DRAWS = 3, 2
+"""Digits of the width of an interval: forecasts can be told apart that differ by less than it. The
+ends of an interval of some draws are known to a few per cent of its width."""
 _LEAST, _MOST = 3, 7
 """Significant digits of a value with an interval, however wide or narrow that is."""
 _WITHOUT = 5
 """Significant digits of a value of 1 or more without an interval; of a smaller one one less."""
 _PLAIN = 1e6, 1e-6
 """Beyond these numbers are written as powers of ten."""
+_RARE = 0.005
 
 
 def with_ends(value: float, low: float, high: float) -> str:
     """`2.8123 [2.7941, 2.8312]`, or `2.8123` if there is no interval."""
     shown = number(value, low, high)
     return f"{shown} {ends(low, high, value)}" if math.isfinite(high - low) else shown
+
+
+def with_drawn_ends(value: float, low: float, high: float, mark: float) -> str:
+    """`0.68 [0.61, 0.74]`: a value with an interval whose ends come from draws. An end that is not
+    at `mark` is not written as if it were."""
+    most = _decimals_of(value, _MOST)
+    places = min(max(_decimals_of(end, _OF_DRAWS) for end in (high - low, low)), most)
+    while places < most and any(round(end, places) == mark != end for end in (low, high)):
+        places += 1
+    places = max(places, 0)
+    return f"{_written(value, places)} [{_written(low, places)}, {_written(high, places)}]"
 
 
 def ends(low: float, high: float, value: float | None = None) -> str:
@@ -68,6 +81,13 @@ def chance(p_value: float, simulations: int) -> str:
     nothing tells how rare that is."""
     least = 1.0 / (1 + simulations)
     return f"= {p_value:.2g}" if p_value > 1.5 * least else f"< {2 * least:.1g}"
+
+
+def percent(chance: float) -> str:
+    """`86%`, `<1%`, `>99%`: draws tell no chance of 0 or 1."""
+    if chance < _RARE:
+        return "<1%"
+    return ">99%" if chance > 1.0 - _RARE else f"{chance:.0%}"
 
 
 def times(factor: float, significant: int = 3) -> str:

@@ -104,6 +104,15 @@ RUN_OFF_LAW = Kind(
     means="It counts less, as Student's t weighs it, and moves the multiplier little.",
     remedy="Look at its curve for a spike, and train it again or leave it out: --where.",
 )
+FLOOR_MISSES = Kind(
+    "floor-misses",
+    WRONG,
+    when="recipes are compared with a floor that is given, and floors found from their runs fit "
+    "these better (F test, p below {limit:g})",
+    means="Exponents make up for the wrong floor: multipliers and their intervals are off.",
+    remedy="Leave --floor out, or give the floor of this text, tokenizer and unit.",
+    limit=0.01,
+)
 MULTIPLIER_FAR = Kind(
     "multiplier-far",
     WRONG,

@@ -10,6 +10,7 @@ from llmscale.errors import InputError, Note, both, listed
 from llmscale.explain.diagnostics.mixing import searched
 from llmscale.explain.estimation.levels import levels, numbers
 from llmscale.explain.recipes.differing import TEXTS, Difference, is_label, mixed_within
+from llmscale.explain.recipes.floors import floor_notes
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
 from llmscale.explain.table import RunTable
 from llmscale.notes.comparing import (
@@ -109,6 +110,7 @@ def notes_of(joined: Joined, found: Sequence[Difference], by: str | None) -> Ite
     yield from _allocation(joined)
     yield from _counts_of_compute(joined)
     yield from _rates(joined)
+    yield from floor_notes(joined)
     yield from _settings_as_repeats(joined, by)
     yield from _other_settings(found, by)
     if not joined.pairing.pairs:
@@ -224,12 +226,13 @@ def _has_one(tables: Mapping[str, RunTable], name: str) -> bool:
 
 
 def _values(tables: Mapping[str, RunTable], name: str) -> str:
-    """`adamw: a, muon: b`."""
+    """`adamw a, muon b`; of recipes that are told apart by it each value once: `c4, rpj`."""
     found = _of_each(tables, name) or {}
-    said = [
-        f"{recipe} {listed(sorted(_short(value) for value in values), 3)}"
-        for recipe, values in found.items()
-    ]
+    said = []
+    for recipe, values in found.items():
+        shown = listed(sorted(_short(value) for value in values), 3)
+        is_name = values == {recipe} or recipe == f"{name}={shown}"
+        said.append(shown if is_name else f"{recipe} {shown}")
     return listed(said, 4)
 
 

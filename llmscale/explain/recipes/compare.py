@@ -8,6 +8,7 @@ import numpy as np
 from llmscale.errors import InputError, Note, both, counted, listed
 from llmscale.explain import digits
 from llmscale.explain.laws import Array
+from llmscale.explain.recipes.budgets import is_same_budget
 from llmscale.explain.recipes.checks import (
     check_comparable,
     check_overlap,
@@ -75,7 +76,7 @@ def compare_recipes(
     places = [joined.names.index(name) for name in same]
     frontiers = _frontiers(joined, draws).with_one_law(places)
     today = joined.overlap[1]
-    scales = (today, *(flops for flops in dict.fromkeys(at) if flops != today))
+    scales = (today, *(flops for flops in dict.fromkeys(at) if not is_same_budget(flops, today)))
     multipliers = tuple(
         multiplier for flops in scales for multiplier in _at(joined, frontiers, flops, level)
     )

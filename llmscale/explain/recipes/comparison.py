@@ -6,10 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import Note, both, counted, first_lines, listed
+from llmscale.errors import InputError, Note, both, counted, first_lines, listed
 from llmscale.explain import digits, html
 from llmscale.explain.estimation.levels import count_levels, numbers
-from llmscale.explain.recipes.differing import Difference
+from llmscale.explain.forecast.asked import numbers_asked
+from llmscale.explain.recipes.budgets import (
+    Extrapolated,
+    extrapolated,
+    extrapolated_said,
+    is_same_budget,
+)
+from llmscale.explain.recipes.differing import Difference, given_by_some
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
 from llmscale.explain.recipes.joined import LADDER, Joined
@@ -21,9 +28,6 @@ _LAWS = {LADDER: "L = E + A/C^alpha for each recipe, along the ladder of its run
 _ONE_SIZE = "L = E + A/C^alpha for each recipe, of one size with more tokens"
 _SURFACE = "L = E + A/N^alpha + B/D^beta for each recipe, at its best split of the budget"
 _NAMES = {"alpha": "exponent alpha", "beta": "exponent beta", "E": "floor E"}
-_SAME = 1.01
-"""Budgets within 1% are one."""
-_RARE = 0.005
 _FEW, _LONG = 3, 14
 """Recipes that have a sentence each, and letters of a baseline's name that have room in a
 heading."""
@@ -84,13 +88,29 @@ class RecipeComparison:
     def _has_one_size(self) -> bool:
         return count_levels(numbers(self.joined.frame, "params")) == 1
 
-    def at(self, flops: float | None = None) -> tuple[Multiplier, ...]:
-        """The multipliers at a budget that was asked for, or at today's: the least first."""
-        wanted = self.today if flops is None else flops
+    def at(self, flops: Any = None) -> tuple[Multiplier, ...]:
+        """The multipliers at a budget that was asked for, such as 1e21 or "1e21", or at today's:
+        the least first. Raises InputError for a budget that was not asked for."""
+        wanted = self.today if flops is None else self._scale(flops)
         found = [one for one in self.multipliers if one.flops == wanted]
         return tuple(sorted(found, key=lambda one: one.value))
 
-    def best_chance(self, name: str, flops: float | None = None) -> float:
+    def _scale(self, flops: Any) -> float:
+        """The budget among `scales` that is meant."""
+        asked = numbers_asked("at", flops)
+        if asked.size != 1:
+            raise InputError(f"at() takes one budget, and {asked.size} are given", "give one")
+        wanted = float(asked.item())
+        nearest = min(self.scales, key=lambda one: abs(math.log(one / wanted)))
+        if not is_same_budget(nearest, wanted):
+            raise InputError(
+                f"the comparison has no multipliers at {wanted:.3g} FLOPs, only at "
+                f"{both([f'{one:.3g}' for one in self.scales])}",
+                f"compare again with at={wanted:.3g}, or several: at=[1e21, 1e23]",
+            )
+        return nearest
+
+    def best_chance(self, name: str, flops: Any = None) -> float:
         """How likely a recipe has the lowest loss of all at a budget that was asked for."""
         others = {one.recipe: one.best for one in self.at(flops)}
         return others.get(name, 1.0 - sum(others.values()))
@@ -101,10 +121,10 @@ class RecipeComparison:
             return "the largest compute that all have"
         (low, high), (least, most) = self.joined.overlap, self._reach
         if flops > high:
-            whose = "the runs" if most <= _SAME * high else "the compute that all have"
+            whose = "the runs" if is_same_budget(most, high) else "the compute that all have"
             return f"{digits.times(flops / high)} beyond {whose}"
         if flops < low:
-            whose = "the runs" if _SAME * least >= low else "the compute that all have"
+            whose = "the runs" if is_same_budget(least, low) else "the compute that all have"
             return f"{digits.times(low / flops)} below {whose}"
         return "inside the runs"
 
@@ -115,27 +135,33 @@ class RecipeComparison:
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     @property
+    def extrapolated(self) -> tuple[Extrapolated, ...]:
+        """Multipliers inside the runs that rest on a recipe's law beyond its own runs."""
+        return tuple(extrapolated(self.multipliers, self.joined.reaches))
+
+    @property
     def passed(self) -> bool:
         """Whether every gate is open; true without one."""
         return all(gate.passed for gate in self.gates)
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """A sentence for each recipe, at today's scale and at the largest of the others."""
+        """A sentence for each recipe, at today's scale and at every other that was asked for."""
         return tuple(self._sentence(name) for name in self.names[1:])
 
     @property
     def headlines(self) -> tuple[str, ...]:
-        """What a command says first: the sentences, or of many recipes only which is best."""
+        """What a command says first, above its tables: the sentences with the largest budget that
+        was asked for, or of many recipes only which is best."""
         if len(self.names) <= _FEW:
-            return self.sentences
+            return tuple(self._sentence(name, every=False) for name in self.names[1:])
         best = min(self.at(), key=lambda one: one.value)
         name = self.baseline if best.value > 1.0 else best.recipe
         said = (
             f"{name} is the best of {len(self.names)} at {self.today:.3g} FLOPs, with a chance of "
-            f"{percent(self.best_chance(name))}"
+            f"{digits.percent(self.best_chance(name))}"
         )
-        return (said,) if name == self.baseline else (said, self._sentence(name))
+        return (said,) if name == self.baseline else (said, self._sentence(name, every=False))
 
     @property
     def of_whose(self) -> str:
@@ -153,11 +179,11 @@ class RecipeComparison:
         }
         shown |= dict.fromkeys((self.baseline, *self.same), (1.0, "1", "1x"))
         return [
-            (name, multiplier, saving, percent(self.best_chance(name, flops)))
+            (name, multiplier, saving, digits.percent(self.best_chance(name, flops)))
             for name, (_, multiplier, saving) in sorted(shown.items(), key=lambda row: row[1][0])
         ]
 
-    def _sentence(self, name: str) -> str:
+    def _sentence(self, name: str, every: bool = True) -> str:
         today, *asked = [one for one in self.multipliers if one.recipe == name]
         if name in self.same:
             alike = f"{name} has the runs of {self.baseline}, loss for loss"
@@ -165,26 +191,39 @@ class RecipeComparison:
         if not asked:
             tail = ", and the interval includes 1" if today.includes_one else ""
             return f"{today.sentence}{tail}"
-        last = max(asked, key=lambda one: one.flops)
-        if last.includes_one:
-            return f"{today.sentence}; at {last.flops:.3g} the interval includes 1"
-        return f"{today.sentence}; at {last.flops:.3g} it needs {last.shown}"
+        asked.sort(key=lambda one: one.flops)
+        return "; ".join([today.sentence, *map(_further, asked if every else asked[-1:])])
 
     @property
     def sharing(self) -> str:
         """How likely one exponent and one floor do for all recipes."""
-        said = both([f"{_NAMES[name]} {percent(one)}" for name, one in self.shared.items()])
-        averaged = f"chance that all have one {said}; intervals average over both cases"
+        chances = [f"{_NAMES[name]} {digits.percent(one)}" for name, one in self.shared.items()]
+        averaged = (
+            f"chance that the recipes have the same {both(chances)}; intervals average over laws "
+            "that share them and laws that do not"
+        )
         known = self.joined.runs.floor
         return averaged if known is None else f"{averaged}; floor E is given as {known:g}"
 
     @property
     def setting(self) -> str:
         """The settings by which recipes differ, as far as the tables say."""
+        differ = {one.name for one in self.settings}
+        found = [one for one in given_by_some(self.joined, self.by) if one.name not in differ]
+        some = [self._given(one) for one in found]
+        untold = f"; not all recipes give {both(some)}" if some else ""
         if not self.settings:
-            return f"none differs{f' besides {self.by}' if self.by else ' in the tables'}"
+            of_all = " that all give" if some and not self.by else ""
+            return f"recipes differ in none{f' but {self.by}' if self.by else of_all}{untold}"
         besides = f"besides {self.by} " if self.by else ""
-        return f"recipes differ {besides}in {both([str(one) for one in self.settings])}"
+        return f"recipes differ {besides}in {both([str(one) for one in self.settings])}{untold}"
+
+    def _given(self, setting: Difference) -> str:
+        """`batch_size (adamw 16)`, or if most recipes give it `batch_size (muon does not)`."""
+        lacking = [name for name in self.names if name not in setting.values]
+        if len(lacking) >= len(setting.values):
+            return str(setting)
+        return f"{setting.name} ({both(lacking)} {'does' if len(lacking) == 1 else 'do'} not)"
 
     @property
     def pairing(self) -> str:
@@ -195,9 +234,9 @@ class RecipeComparison:
         alike = "size, tokens and seed" if pairing.seeds else "size and tokens"
         left = math.sqrt(max(1.0 - self.paired_share, 0.0))
         return (
-            f"{counted(pairing.pairs, 'pair')} of runs of one {alike} have "
-            f"{self.paired_share:.0%} of their noise in common: intervals are "
-            f"{1.0 - left:.0%} narrower than unpaired"
+            f"{counted(pairing.pairs, 'pair')} of runs with the same {alike}; "
+            f"{self.paired_share:.0%} of their noise is common to both and cancels, which makes "
+            f"intervals {1.0 - left:.0%} narrower"
         )
 
     @property
@@ -216,6 +255,8 @@ class RecipeComparison:
             yield "baseline", f"{self.baseline}, {self.why_baseline} (--baseline names another)"
         yield "settings", self.setting
         if len(self.same) < len(self.names) - 1:
+            for text in extrapolated_said(self.extrapolated):
+                yield "extrapolated", text
             yield "law", self.law
             yield "shared", self.sharing
             yield "pairs", self.pairing
@@ -269,6 +310,7 @@ class RecipeComparison:
             "scales": [{"flops": flops, "place": self.place(flops)} for flops in self.scales],
             "overlap": list(self.joined.overlap),
             "multipliers": [one.to_json() for one in self.multipliers],
+            "extrapolated": [one.to_json() for one in self.extrapolated],
             "best": [
                 {"flops": flops, **{name: self.best_chance(name, flops) for name in self.names}}
                 for flops in self.scales
@@ -320,8 +362,7 @@ class RecipeComparison:
         return "".join(parts)
 
 
-def percent(chance: float) -> str:
-    """`86%`, `<1%`, `>99%`: draws tell no chance of 0 or 1."""
-    if chance < _RARE:
-        return "<1%"
-    return ">99%" if chance > 1.0 - _RARE else f"{chance:.0%}"
+def _further(one: Multiplier) -> str:
+    """`at 1e+21 it needs 0.70 [0.61, 0.79]`, after a sentence on another budget."""
+    said = "the interval includes 1" if one.includes_one else f"it needs {one.shown}"
+    return f"at {one.flops:.3g} {said}"

@@ -32,6 +32,15 @@ _WORDS = {
 }  # fmt: skip
 """Words of columns that set how a run is trained."""
 _RATES = {"lr", "learning"}
+_SYNONYMS = (
+    ("lr", "learning_rate", "peak_lr", "max_lr"),
+    ("context", "context_length", "seq_len", "seq_length", "sequence_length", "ctx", "ctx_len"),
+    ("weight_decay", "wd"),
+    ("batch_size", "bs", "global_batch_size"),
+    ("optimizer", "optim"),
+    ("schedule", "scheduler", "lr_schedule", "lr_scheduler"),
+)
+"""Names of one setting, of which one table may have the one and another the other."""
 _FOLLOW_FROM_ARCH = ("n_experts", "experts_per_token")
 _FOLLOW_FROM_BATCH = ("steps", "num_steps", "n_steps", "train_steps")
 _MOST_SAID, _WHOLE, _LONGEST = 4, 1000, 20
@@ -82,11 +91,37 @@ def differences(joined: Joined, by: str | None) -> tuple[Difference, ...]:
     return tuple(sorted(found.values(), key=lambda one: (not one.known, one.is_rate)))
 
 
+def given_by_some(joined: Joined, by: str | None) -> tuple[Difference, ...]:
+    """The settings that are known to change the training and that some recipes do not give, with
+    the values of those that do: whether recipes differ in them is not known."""
+    frame = _with_one_name_each(joined.frame)
+    found = {}
+    for name in filter(_is_known, _columns(joined, frame, by)):
+        values = {
+            recipe: _values(frame.loc[frame[RECIPE] == recipe, name]) for recipe in joined.names
+        }
+        given = {recipe: of for recipe, of in values.items() if of}
+        if 0 < len(given) < len(values):
+            found[name] = Difference(name, given)
+    if any({"batch", "bs"} & set(words_of(name)) for name in found):
+        found = _without(found, _FOLLOW_FROM_BATCH)
+    if {"batch_size", "batch_tokens"} <= found.keys() and _is_one_batch(frame):
+        found = _without(found, ("batch_size", "batch_tokens"))
+    if by == "arch" or by in _FOLLOW_FROM_ARCH:
+        found = _without(found, _FOLLOW_FROM_ARCH)
+    shapes = [name for name in found if name in _SHAPES]
+    if len(shapes) > 1:
+        found[SHAPE] = Difference(SHAPE, found[shapes[0]].values)
+        found = _without(found, _SHAPES)
+    return tuple(found.values())
+
+
 def mixed_within(joined: Joined, by: str | None) -> Iterator[tuple[str, list[str]]]:
     """The recipes of which runs of one size and tokens differ in settings that are known to change
     the training, with these; but for learning rates."""
     point_R = equal_runs(joined.frame)
-    names = {name for name in _columns(joined, by) if _is_known(name) and not _is_rate(name)}
+    columns = _columns(joined, joined.frame, by)
+    names = {name for name in columns if _is_known(name) and not _is_rate(name)}
     for recipe, rows in joined.frame.groupby(RECIPE, sort=False).indices.items():
         part = joined.frame.iloc[rows]
         found = [name for name in differing(part, point_R[rows]) if name in names]
@@ -111,9 +146,9 @@ def equal_runs(frame: pd.DataFrame) -> NDArray[np.int_]:
 
 
 def _differing(joined: Joined, by: str | None) -> Iterator[Difference]:
-    frame, baseline = joined.frame, joined.names[0]
+    frame, baseline = _with_one_name_each(joined.frame), joined.names[0]
     point_R = equal_runs(frame)
-    for name in _columns(joined, by):
+    for name in _columns(joined, frame, by):
         value_R = _value_of(frame[name])
         if not _is_known(name) and not _is_chosen(frame, point_R, value_R):
             continue
@@ -126,6 +161,26 @@ def _differing(joined: Joined, by: str | None) -> Iterator[Difference]:
                 for recipe in (baseline, *others)
             }
             yield Difference(name, values, _is_known(name), _is_rate(name))
+
+
+def _with_one_name_each(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with settings that tables name in several ways under one name."""
+    for names in _SYNONYMS:
+        present = [name for name in names if name in frame]
+        if len(present) > 1 and (frame[present].nunique(axis=1) <= 1).all():
+            values = frame[present].bfill(axis=1).iloc[:, 0].infer_objects()
+            frame = frame.drop(columns=present).assign(**{present[0]: values})
+    return frame
+
+
+def _is_one_batch(frame: pd.DataFrame) -> bool:
+    """Whether batches in sequences, of a context that is known, are those in tokens."""
+    if "context" not in frame:
+        return False
+    tokens = numbers(frame, "batch_size") * numbers(frame, "context")
+    given = numbers(frame, "batch_tokens")
+    own, other = (np.unique(values[np.isfinite(values)]) for values in (tokens, given))
+    return np.array_equal(own, other)
 
 
 def _value_of(column: pd.Series) -> NDArray[np.int_]:
@@ -147,14 +202,15 @@ def _without(found: Mapping[str, Difference], names: Sequence[str]) -> dict[str,
     return {name: one for name, one in found.items() if name not in names}
 
 
-def _columns(joined: Joined, by: str | None) -> Iterator[str]:
-    """Columns of settings: not of what law takes, what was measured, or what names runs."""
-    quantities = {*ALIASES, *COUNTS, "params_active", "trained_params", RECIPE, by}
+def _columns(joined: Joined, frame: pd.DataFrame, by: str | None) -> Iterator[str]:
+    """Columns of settings: not of what law takes, what was measured, or what names runs; nor flags
+    with the name of a recipe, which say that it is one."""
+    quantities = {*ALIASES, *COUNTS, "params_active", "trained_params", RECIPE, by, *joined.names}
     for table in joined.tables.values():
         quantities |= {table.columns.get(name, name) for name in ALIASES}
     if by in TEXTS:
         quantities |= {*TEXTS}
-    for name in map(str, joined.frame.columns):
+    for name in map(str, frame.columns):
         if name in quantities or name in _LABELS or is_loss(name):
             continue
         if is_setting(name) or set(words_of(name)) & _WORDS:

@@ -60,8 +60,9 @@ class Multiplier:
                 f"{self.recipe} does not reach {possessive(self.baseline)} loss at "
                 f"{self.flops:.3g} FLOPs with any compute"
             )
+        of = "of" if self.value < 1 else "times"
         return (
-            f"{self.recipe} needs {self.shown} of {possessive(self.baseline)} compute at "
+            f"{self.recipe} needs {self.shown} {of} {possessive(self.baseline)} compute at "
             f"{self.flops:.3g} FLOPs"
         )
 
@@ -117,9 +118,12 @@ class Crossing:
             return f"the laws cross at {where}"
         far = f"{self.reach:g} times the runs"
         if self.inside <= rare and self.beyond <= rare:
-            return f"no crossing within {far}"
-        inside = f"{self.inside:.0%} within the runs"
-        return f"not told: the chance of one is {inside}, and {self.beyond:.0%} up to {far}"
+            return f"no crossing within the runs, or up to {far}"
+        inside, beyond = digits.percent(self.inside), digits.percent(self.beyond)
+        return (
+            f"uncertain: the chance of one is {inside} within the runs, and {beyond} beyond them, "
+            f"up to {self.reach:g} times"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` prints it."""
@@ -145,16 +149,24 @@ def _inverse(value: float) -> float:
     return 1.0 / value if value > 0 else math.inf
 
 
-_WIDE = 100.0
-"""Ends that are so many times as large as each other have digits of their own each: on the floors
-of laws intervals of compute go over many powers of ten."""
+_WIDE = 10.0
+"""Ends that are so many times as large as each other have digits of their own each: near the
+floors of laws intervals of compute go over many powers of ten."""
+_SHORT, _LONG = 1e3, 1e6
+"""Between these a number is written without its power of ten."""
 
 
 def _with_ends(value: float, low: float, high: float) -> str:
-    if low > 0 and high < _WIDE * low:
+    if low == high < math.inf:
         return digits.with_ends(value, low, high)
+    if low > 0 and high < _WIDE * low:
+        return digits.with_drawn_ends(value, low, high, mark=1.0)
     return f"{_plain(value)} [{_plain(low)}, {_plain(high)}]"
 
 
 def _plain(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else NO_END
+    """To three digits: `0.0007`, `1340`."""
+    if math.isinf(value):
+        return NO_END
+    shown = f"{value:.3g}"
+    return f"{float(shown):.0f}" if _SHORT <= value < _LONG else shown

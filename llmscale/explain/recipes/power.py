@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.errors import both
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.multiplier import Multiplier
 
 _MOST_TIMES = 30
 """More repeats than this are no advice."""
-_AHEAD = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
-"""How far beyond the runs a pair that decides is looked for."""
+_AHEAD = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+"""How far beyond the runs a pair that decides is looked for: as far as a multiplier can be asked
+for without a warning."""
+_NEAR = 10.0
+"""No pair is said to decide what lies farther beyond it, which would rest on the prior."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Power:
     below: float
     above: float
     more: str
+    baseline: str
 
     @property
     def ends(self) -> str:
@@ -40,8 +43,8 @@ class Power:
         if self.below <= 0:
             return self.more
         said = (
-            f"at {self.flops:.3g} FLOPs these runs tell a multiplier of {self.recipe} from 1 if it "
-            f"is {self.ends}"
+            f"these runs can tell {self.recipe} from {self.baseline} at {self.flops:.3g} FLOPs if "
+            f"its multiplier is {self.ends}"
         )
         return f"{said}; {self.more}" if self.more else said
 
@@ -64,14 +67,14 @@ def power_of(
     difference of ln L of a pair of runs."""
     if math.isinf(now.high):
         more = f"the interval of {now.recipe} has no end: measure more sizes"
-        return Power(now.recipe, now.flops, 0.0, math.inf, more)
+        return Power(now.recipe, now.flops, 0.0, math.inf, more, now.baseline)
     below, above = math.log(now.value / now.low), math.log(now.high / now.value)
     more = ""
     if now.includes_one:
         more = _more_repeats(now, above if now.value < 1 else below)
     elif last.includes_one:
         more = _larger_pair(frontiers, place, now, last, pair_noise)
-    return Power(now.recipe, now.flops, math.exp(-above), math.exp(below), more)
+    return Power(now.recipe, now.flops, math.exp(-above), math.exp(below), more, now.baseline)
 
 
 def power_said(found: Sequence[Power]) -> Iterator[str]:
@@ -81,11 +84,14 @@ def power_said(found: Sequence[Power]) -> Iterator[str]:
         return
     told = [one for one in found if one.below > 0]
     if told:
-        each = both([f"{one.recipe} {one.ends}" for one in told])
-        yield f"at {told[0].flops:.3g} FLOPs these runs tell multipliers from 1: {each}"
+        each = "; ".join(f"{one.recipe} {one.ends}" for one in told)
+        yield (
+            f"these runs can tell a recipe from {told[0].baseline} at {told[0].flops:.3g} FLOPs if "
+            f"its multiplier is: {each}"
+        )
     for one in found:
         if one.more:
-            yield one.more if one.recipe in one.more else f"{one.recipe}: {one.more}"
+            yield one.more
 
 
 def _written(value: float) -> str:
@@ -100,7 +106,9 @@ def _more_repeats(now: Multiplier, half: float) -> str:
     times = (half / off) ** 2 if off > 0 else math.inf
     if times > _MOST_TIMES:
         return f"{now.recipe} and {now.baseline} are alike to within that"
-    return f"about {math.ceil(times)} times as many runs would tell {now.value:.3g} from 1"
+    pair = f"{now.recipe} from {now.baseline}"
+    many = f"about {math.ceil(times)} times as many runs"
+    return f"{many} would tell {pair} if its multiplier is {now.value:.3g}"
 
 
 def _larger_pair(
@@ -108,7 +116,11 @@ def _larger_pair(
 ) -> str:
     """The smallest budget at which one more pair of runs is expected to decide the multiplier at
     the largest scale, if it is about what it is expected to be."""
-    at = np.array([now.flops * ahead for ahead in _AHEAD if now.flops * ahead <= last.flops])
+    least, pair = last.flops / _NEAR, f"{now.recipe} from {now.baseline}"
+    if least > _AHEAD[-1] * now.flops:
+        return f"to tell {pair} at {last.flops:.3g} takes runs of {least:.2g} FLOPs or more"
+    ahead = [max(now.flops, least), *(now.flops * times for times in _AHEAD)]
+    at = np.unique([flops for flops in ahead if least <= flops <= last.flops])
     log_k = frontiers.log_multiplier(place, 0, np.log([*at, last.flops]))
     log_k = log_k[np.isfinite(log_k).all(axis=1)]
     off = abs(math.log(last.value)) if math.isfinite(last.value) else math.inf
@@ -118,8 +130,11 @@ def _larger_pair(
         slope = float(np.median(frontiers.log_slope(math.log(budget))[:, place]))
         left = _left(known, log_k[:, -1], (pair_noise / slope) ** 2)
         if half * left < off:
-            return f"a pair of runs at {budget:.2g} FLOPs would tell it from 1 at {last.flops:.3g}"
-    return f"only runs near {last.flops:.3g} FLOPs would tell it from 1 there"
+            return (
+                f"another pair of runs, at {budget:.2g} FLOPs, would tell {pair} at "
+                f"{last.flops:.3g}"
+            )
+    return f"only runs near {last.flops:.3g} FLOPs would tell {pair} there"
 
 
 def _left(known_B: Array, target_B: Array, noise: float) -> float:

@@ -1,6 +1,7 @@
 """What recipes must have alike, what is told of how they differ, and what is refused."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,7 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
         {"a": ladder(), "b": ladder(0.8, seed=1).assign(flops=lambda runs: 2 * runs["flops"])}
     ),
     "runs-the-same": lambda: llmscale.compare({"a": ladder(), "b": ladder()}),
+    "floor-misses": lambda: llmscale.compare({"a": ladder(), "b": ladder(0.5, seed=1)}, floor=0),
     "rates-as-repeats": lambda: llmscale.compare(two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
 }
 
@@ -50,7 +52,10 @@ def _steps() -> pd.DataFrame:
 
 @pytest.mark.parametrize("code", NOTES)
 def test_what_makes_recipes_differ_besides_is_said(code: str) -> None:
-    assert code in {note.code for note in NOTES[code]().notes}
+    said = {note.code: note.message for note in NOTES[code]().notes}
+    assert code in said
+    if code == "texts-differ":
+        assert said[code].startswith("recipes differ in data (a, b): ")  # each named once
     plain = two(lr=(1e-3, 2e-3), optimizer=("adamw", "muon"))
     if code == "rates-not-tuned":
         assert not llmscale.compare(plain).notes
@@ -67,12 +72,24 @@ def test_a_setting_besides_the_recipe_is_told_and_doubted(name: str) -> None:
     assert "recipes-differ-too" in {note.code for note in found.notes}
 
 
+def test_a_setting_that_only_some_recipes_give_is_told() -> None:
+    first = ladder(batch_size=16, seq_len=512, lr=0.01)
+    tables = {"a": first, "b": ladder(0.8, seed=1, batch_tokens=2**15, context=512)}
+    some = "not all recipes give batch_size (a 16), lr (a 0.01) and batch_tokens (b 32768)"
+    found = llmscale.compare(tables)
+    assert found.setting == f"recipes differ in none that all give; {some}"
+    # In the other's words a setting is the same one.
+    tables["b"] = tables["b"].assign(batch_tokens=16 * 512, learning_rate=0.02)
+    found = llmscale.compare(tables)
+    assert found.setting == "recipes differ in lr (a 0.01, b 0.02)"
+
+
 def test_settings_that_go_with_the_size_are_no_difference_of_recipes() -> None:
     width = np.repeat(np.arange(1, 7) * 64, 2)
     tables = two(width=(width, width), grad_norm=tuple(np.random.default_rng(0).random((2, 12))))
     found = llmscale.compare({name: runs.iloc[:-2] for name, runs in tables.items()})
     assert not found.settings
-    assert "settings: none differs in the tables" in str(found)
+    assert "settings: recipes differ in none" in str(found)
 
 
 def test_recipes_that_each_change_one_setting_are_not_doubted() -> None:
@@ -105,6 +122,44 @@ def test_a_budget_is_said_to_be_inside_below_or_beyond_the_runs() -> None:
     assert found.place(low / 4) == "4x below the runs"
     assert found.place(1.5 * high) == "1.5x beyond the compute that all have"
     assert found.place(20 * high) == "20x beyond the compute that all have"
+
+
+def test_a_comparison_is_asked_at_the_budgets_that_it_was_made_at() -> None:
+    found = llmscale.compare(two(), at=["1e18", "5e18", 1.001 * TODAY])
+    assert found.scales == (found.today, 1e18, 5e18)  # one that hardly differs is today's
+    assert found.at("1e18") == found.at(1e18)
+    assert found.at(1e18)[0].flops == 1e18
+    assert found.at(1.004 * found.today) == found.at()
+    assert found.sentences[0].count("; at ") == 2
+    (headline,) = found.headlines
+    assert re.findall("; at (.*?) ", headline) == ["5e+18"]
+    for asked in (5e20, "much", [1e18, 5e18]):
+        with pytest.raises(InputError) as caught:
+            found.at(asked)
+        assert caught.value.fix
+    with pytest.raises(InputError, match=r"no multipliers at 5e\+20 FLOPs, only at 1.08e\+19, 1e"):
+        found.rows(5e20)
+
+
+TODAY = 120 * SIZES[-1] ** 2
+
+
+def test_what_a_recipe_needs_beyond_its_own_runs_is_said_to_be_extrapolated() -> None:
+    found = llmscale.compare({"muon": ladder(0.5), "adamw": ladder(seed=1)}, at=[1e18, 1e22])
+    (one,) = found.extrapolated
+    assert (one.recipe, one.flops) == ("adamw", found.today)
+    assert one.times == pytest.approx(2.0, rel=0.05)
+    said = "to reach muon's loss at 1.08e+19 FLOPs adamw needs 2"
+    assert f"extrapolated: {said}" in str(found)
+    turned = llmscale.compare({"adamw": ladder(seed=1), "muon": ladder(0.5)})
+    assert not turned.extrapolated
+    assert "extrapolated" not in str(turned)
+
+
+def test_no_runs_are_promised_to_decide_what_is_far_beyond_them() -> None:
+    tables = {"a": ladder(noise=0.01), "b": ladder(0.8, noise=0.01, seed=3)}
+    more = llmscale.compare(tables, at=1e27).power[0].more
+    assert more == "to tell b from a at 1e+27 takes runs of 1e+26 FLOPs or more"
 
 
 def test_recipes_that_are_told_apart_by_a_number_are_named_by_it() -> None:
