@@ -85,6 +85,7 @@ def _show(found: "NextRuns") -> None:
 
 def _show_runs(found: "NextRuns") -> None:
     """A line a run, and below the table why each."""
+    from llmscale.explain.design.proposal import lost_said
     from llmscale.explain.design.standing import how_far
 
     headings = (
@@ -95,13 +96,10 @@ def _show_runs(found: "NextRuns") -> None:
         "seed",
         output.stacked("training", "FLOPs"),
         output.stacked("of the", "budget"),
-        output.stacked("interval", "expected then"),
         output.stacked("target", "then lies"),
+        output.stacked("narrowing", "lost without"),
     )
     table = output.make_table("runs to make, in this order", *headings, left=2)
-    now = digits.ends(*found.before, found.loss)
-    horizon = float(found.forecast.horizon)
-    table.add_row("", "now", "", "", "", "", "", now, how_far(horizon, found.side))
     for place, run in enumerate(found.runs, 1):
         table.add_row(
             str(place),
@@ -111,8 +109,8 @@ def _show_runs(found: "NextRuns") -> None:
             str(run.seed),
             f"{run.flops:.1e}",
             digits.share(run.flops / found.budget),
-            digits.ends(run.low, run.high, found.loss),
             how_far(run.horizon, found.side),
+            lost_said(run),
         )
     output.results.print(table)
     for place, run in enumerate(found.runs, 1):

@@ -12,6 +12,7 @@ from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.next_file import check_one_recipe, place_of_file, written
 from llmscale.explain.api.next_rates import with_rates
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
+from llmscale.explain.api.next_worth import with_worth
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
@@ -83,6 +84,7 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     if path is not None:
         check_one_recipe(choice.runs, choice.sweep)
     found = with_rates(choice, choice.propose(), try_them=spec.learning_rates)
+    found = with_worth(found)
     if path is not None:
         found = written(found, path, choice.sweep)
     if spec.figure is not None:

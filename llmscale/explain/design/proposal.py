@@ -29,8 +29,7 @@ class ProposedRun:
     """One run of the batch: its size, N and D, which seed of that point it is, and what it costs in
     training FLOPs (`flops`; `own_flops` if it were trained from its first step).
 
-    `low` and `high` are the interval that the forecast is expected to have after it and those
-    before it, `horizon` ln of how many times beyond the runs the target lies then."""
+    `horizon` is ln of how many times beyond the runs the target lies after it and those before."""
 
     size: str
     params: float
@@ -41,9 +40,10 @@ class ProposedRun:
     kind: str
     """`new`, `longer` (of a size that the table has), or `repeat`."""
     reason: str
-    low: float
-    high: float
     horizon: float
+    lost_without: float | None = None
+    """The share of the narrowing that is lost if all runs but this one are made; None of a single
+    run, or if it is not known."""
 
     @property
     def tokens_per_param(self) -> float:
@@ -52,7 +52,7 @@ class ProposedRun:
     def to_json(self) -> dict[str, Any]:
         fields = ("size", "params", "tokens", "seed", "flops", "own_flops", "kind", "reason")
         found = {name: getattr(self, name) for name in fields}
-        return {**found, "low": self.low, "high": self.high, "horizon": self.horizon}
+        return {**found, "horizon": self.horizon, "lost_without": self.lost_without}
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class NextRuns:
     budget: float
     laws: tuple[tuple[str, float], ...]
     candidates: int
+    expected: Ends | None = None
+    """The interval that is expected after all runs, if there are any."""
     width: float | None = None
     """The width of the interval that was asked for, as a difference of losses."""
     needed: float | None = None
@@ -106,7 +108,17 @@ class NextRuns:
     @property
     def after(self) -> Ends:
         """The interval that is expected after all runs."""
-        return (self.runs[-1].low, self.runs[-1].high) if self.runs else self.before
+        return self.expected or self.before
+
+    def without(self, run: ProposedRun) -> Ends | None:
+        """The interval after all runs but this one; None if it is not known."""
+        if run.lost_without is None:
+            return None
+        low, high = (
+            end + run.lost_without * (first - end)
+            for first, end in zip(self.before, self.after, strict=True)
+        )
+        return low, high
 
     @property
     def narrows(self) -> float:
@@ -266,14 +278,13 @@ class NextRuns:
         lines = [self.verdict]
         for run in self.runs:
             where = f"{run.size} at {format_count(run.tokens)} tokens, seed {run.seed}"
-            expected = digits.ends(run.low, run.high, self.loss)
-            lines.append(f"{where}: {run.flops:.2g} FLOPs, expect {expected}; {run.reason}")
+            lines.append(f"{where}: {run.flops:.2g} FLOPs; {run.reason}")
         lines += [f"{name}: {text}" for name, text in self.said()]
         return "\n".join([*lines, *(f"note: {line}" for line in with_codes(self.notes))])
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        headings = ("size", "N", "D", "D/N", "seed", "FLOPs", "interval expected", "why")
+        headings = ("size", "N", "D", "D/N", "seed", "FLOPs", "narrowing lost without", "why")
         rows = [
             (
                 run.size,
@@ -282,7 +293,7 @@ class NextRuns:
                 f"{run.tokens_per_param:.3g}",
                 run.seed,
                 f"{run.flops:.2g}",
-                digits.ends(run.low, run.high, self.loss),
+                lost_said(run),
                 run.reason,
             )
             for run in self.runs
@@ -294,6 +305,11 @@ class NextRuns:
             html.notes(self.notes),
         ]
         return "".join(parts)
+
+
+def lost_said(run: ProposedRun) -> str:
+    """`30%` of the narrowing; empty if it is not known."""
+    return "" if run.lost_without is None else f"{run.lost_without:.0%}"
 
 
 def _more(times: float) -> str:
