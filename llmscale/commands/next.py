@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmscale.adaptive.settings import AutoSpec
+from llmscale.adaptive.settings import AutoSpec, check_trains
 from llmscale.commands import output
 from llmscale.commands._options import (
     DryRunOption,
@@ -38,6 +38,7 @@ def next(
     own = {name: settings.pop(name) for name in ("rounds", "max_hours")}
     own |= {"yes": yes, "dry_run": dry_run}
     if settings.pop("auto"):
+        check_trains(table)  # before all is imported that trains
         from llmscale.commands._adaptive import go_on
 
         go_on(table, own, settings, notes=notes, json=json)

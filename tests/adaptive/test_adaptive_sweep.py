@@ -311,7 +311,9 @@ def test_what_no_loop_can_go_on_in_is_refused(start: Path, begun: Path, tmp_path
     two.write_text(start.read_text() + "[recipes.other]\nlr = 0.01\n")
     target = ["--budget=1e12", "--params=40k", "--tokens=1M"]
     for words, message in (
-        ([str(table), "--auto"], "is a file"),
+        ([str(table), "--auto"], "--auto trains, so it begins from a results folder or the .toml"),
+        ([str(table), "--auto", "--out", str(tmp_path / "new")], "--auto trains, so it begins"),
+        ([str(start)], "give --auto; or name the results folder"),
         (["s3://bucket/name", "--auto"], "is a URL"),
         ([str(tmp_path / "empty"), "--auto"], "there is no"),
         ([str(few), "--auto"], "takes 3 sizes to begin with"),

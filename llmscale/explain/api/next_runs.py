@@ -74,6 +74,7 @@ def next_runs(
 
 
 def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
+    _check_table(asked.source)
     wanted = wanted_of(spec)
     path = place_of_file(spec.output)
     if spec.figure is not None:
@@ -159,6 +160,17 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
         raise
     assert isinstance(found, Forecast)
     return found
+
+
+def _check_table(source: Any) -> None:
+    """Raise InputError for the file of a sweep, which has no runs to choose by."""
+    if not isinstance(source, str | Path) or Path(source).suffix != ".toml":
+        return
+    raise InputError(
+        f"{source} is the file of a sweep, and runs are chosen by those that are there",
+        "to train its smallest ones and go on from them, give --auto; or name the results folder "
+        "of the sweep",
+    )
 
 
 def _check_tells_law(asked: Asked) -> None:

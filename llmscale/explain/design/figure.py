@@ -157,10 +157,10 @@ def _intervals(found: NextRuns) -> Iterator[tuple[str, float, float]]:
 def _intervals_of(found: NextRuns) -> str:
     if not found.runs:
         return "No run is proposed"
-    share = f"{digits.share(found.flops / found.budget)} of the budget"
-    if 1 < len(list(_intervals(found))) - 1:
-        return f"Now; after all runs but this one; after all, {share}"
-    return f"Now; after {counted(len(found.runs), 'run')}, {share}"
+    if any(run.lost_without is not None for run in found.runs):
+        return "After all runs but this one, or all"
+    share = digits.share(found.flops / found.budget)
+    return f"After {counted(len(found.runs), 'run')}, {share} of the budget"
 
 
 def _entries(found: NextRuns) -> Iterator[tuple[Line2D, str]]:
