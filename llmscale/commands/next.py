@@ -66,7 +66,7 @@ def _check_not_auto(own: Mapping[str, Any]) -> None:
 
 
 def _show(found: "NextRuns") -> None:
-    output.results.say("proposed:", "bold", found.verdict, "bold")
+    output.results.say("proposed:" if found.runs else "forecast:", "bold", found.verdict, "bold")
     for name, said in found.background():
         output.results.say(f"{name}:", "", said)
     if found.runs:
@@ -98,11 +98,12 @@ def _show_runs(found: "NextRuns") -> None:
         output.stacked("training", "FLOPs"),
         output.stacked("of the", "budget"),
         output.stacked("target", "then lies"),
-        output.stacked("narrowing", "lost without"),
     )
+    if any(run.lost_without is not None for run in found.runs):
+        headings += (output.stacked("narrowing", "lost without"),)
     table = output.make_table("runs to make, in this order", *headings, left=2)
     for place, run in enumerate(found.runs, 1):
-        table.add_row(
+        cells = (
             str(place),
             run.size,
             format_count(run.tokens),
@@ -113,6 +114,7 @@ def _show_runs(found: "NextRuns") -> None:
             how_far(run.horizon, found.side),
             lost_said(run),
         )
+        table.add_row(*cells[: len(headings)])
     output.results.print(table)
     for place, run in enumerate(found.runs, 1):
         output.results.say(f"{place}:", "", run.reason)

@@ -21,6 +21,7 @@ from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice
 from llmscale.explain.design.sizes import own_sweep
 from llmscale.explain.design.stops import Wanted
+from llmscale.explain.design.text import text_of
 from llmscale.explain.estimation.suitability import no_chinchilla
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
@@ -85,7 +86,7 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     if path is not None:
         check_one_recipe(choice.runs, choice.sweep)
     found = with_rates(choice, choice.propose(), try_them=spec.learning_rates)
-    found = with_worth(found)
+    found = _with_text(choice, with_worth(found))
     if path is not None:
         found = written(found, path, choice.sweep)
     if spec.figure is not None:
@@ -93,6 +94,13 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
 
         found = replace(found, drawn=str(draw(found).save(spec.figure).path))
     return found
+
+
+def _with_text(choice: Choice, found: NextRuns) -> NextRuns:
+    """The choice with what is known of the text, and a note if its runs go over that again."""
+    text = text_of(choice.runs.frame, choice.sweep)
+    note = text.note(found.runs) if text else None
+    return replace(found, text=text, notes=found.notes if note is None else (note, *found.notes))
 
 
 @np.errstate(all="ignore")  # laws overflow far from their runs, which is said

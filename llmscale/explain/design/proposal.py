@@ -15,6 +15,7 @@ from llmscale.runs.shape import USUAL_CONTEXT, USUAL_VOCABULARY
 
 if TYPE_CHECKING:
     from llmscale.explain.design.learning_rates import Trials
+    from llmscale.explain.design.text import Text
 
 Ends = tuple[float, float]
 
@@ -92,6 +93,8 @@ class NextRuns:
     """Short runs that try the learning rate, which the budget pays, too."""
     rate: str = ""
     """What is not known of the learning rate, in words."""
+    text: "Text | None" = None
+    """What is known of the text of the sweep that the runs go on with."""
     drawn: str = ""
     """Where the figure was written."""
 
@@ -143,12 +146,24 @@ class NextRuns:
         now = f"{self.forecast.metric} {digits.with_ends(self.loss, *self.before)}"
         at = f"{now} ({100 * self.forecast.level:g}%) at {self.target}"
         if not self.runs:
-            return f"{at}: no run is proposed"
+            return f"{at}: {self.nothing}"
         expected = digits.ends(*self.after, self.loss)
         number = counted(len(self.runs), "run")
         share = digits.share(self.flops / self.budget)
         cost = f"{number} of {self.flops:.2g} FLOPs ({share} of the budget)"
         return f"{at}; after {cost} expect {expected}, {self.narrows:.0%} narrower"
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the interval is as narrow as was asked for already."""
+        return self.width is not None and self.before[1] - self.before[0] <= self.width
+
+    @property
+    def nothing(self) -> str:
+        """What to say if no run is proposed."""
+        if self.is_met:
+            return f"already no wider than {self.width:g}, so that no run is needed"
+        return "no run is proposed"
 
     @property
     def side(self) -> Side:
@@ -189,6 +204,9 @@ class NextRuns:
             shares = both([f"{law} ({share:.0%})" for law, share in self.laws])
             yield "weighed", f"the runs are to narrow the forecasts of {shares}"
         yield "target", "; ".join(self._target_said())
+        text = self.text.said(self.runs, self._point[1]) if self.text else ""
+        if text:
+            yield "text", text
 
     def ending(self) -> Iterator[tuple[str, str]]:
         """Why there are no more runs, and what to do with these."""
@@ -262,6 +280,7 @@ class NextRuns:
             "needed": self.needed,
             "stop": self.stop,
             "runs": [run.to_json() for run in self.runs],
+            "text": self.text and self.text.to_json(self.runs, self._point[1]),
             "trials": self.trials and self.trials.to_json(),
             "written": self.written or None,
             "unwritten": self.unwritten or None,
