@@ -169,7 +169,10 @@ def test_a_dry_run_shows_the_first_round_and_writes_nothing(
     command = ["next", str(begun), "--auto", f"--budget={LARGER}", "--rounds=2", "--dry-run"]
     shown = llmscale(*command, *options)
     assert shown.exit_code == 0, shown.output
-    assert "round 1" in shown.stdout
+    said = " ".join(shown.stdout.split())
+    assert re.search(r"round 1: .*: interval \[.*\] before, \[.*\] expected", said)
+    assert ("runs of one size begin alike" in said) == state.rounds[1].has_branches
+    assert state.rounds[0].has_branches
     assert all(run.size in shown.stdout for run in state.rounds[1].runs)
     assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
 

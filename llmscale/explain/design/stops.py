@@ -79,7 +79,7 @@ def _wider(sizes: Sequence[Size], least: float, most: float) -> str:
     middle = math.sqrt(least * most)
     nearest = min(sizes, key=lambda size: abs(math.log(size.params / middle)))
     ends = ",".join(format_count(float(f"{by * nearest.params:.2g}")) for by in (0.9, 1.1))
-    return f"widen --sizes: --sizes {ends} holds {nearest.name}, N = {nearest.params:,.0f}"
+    return f"widen --sizes: --sizes {ends} holds one of N = {nearest.params:,.0f}"
 
 
 def _cheaper(wanted: Wanted, limited_by: str) -> str:
