@@ -23,12 +23,14 @@ _MOST = 16
 
 
 def with_worth(found: NextRuns) -> NextRuns:
-    """The choice with the share of the narrowing that is lost without each of its runs; as it was
-    if it has one run, or so many that it would take long, or if fits to it narrow nothing."""
-    if not 1 < len(found.runs) <= _MOST:
+    """The choice with the width of the interval of a fit to all of its runs, and, if that is
+    narrower, with the share of the narrowing that is lost without each. Of a single run that is
+    all, and of very many it would take long."""
+    if not found.runs:
         return found
     now, then = _width(found.before), _width_after(found.forecast, found.runs)
-    if then is None or then >= now:
+    found = replace(found, refitted=then)
+    if then is None or then >= now or not 1 < len(found.runs) <= _MOST:
         return found
     judged = []
     for one in found.runs:
@@ -46,7 +48,8 @@ def _width_after(forecast: Forecast, runs: Sequence[ProposedRun]) -> float | Non
     is none."""
     assert forecast.fit is not None
     fit, options = forecast.fit, replace(forecast.fit.options, holdout="none")
-    frame = pd.concat([fit.table.frame, _made(fit.law, runs)], ignore_index=True)
+    frame = fit.table.frame
+    frame = pd.concat([frame, _made(fit.law, runs, frame)], ignore_index=True)
     at = {"params": forecast.params, "tokens": forecast.tokens}
     try:
         again = bare_fit(replace(fit.table, frame=frame), type(fit.law), options)
@@ -58,10 +61,13 @@ def _width_after(forecast: Forecast, runs: Sequence[ProposedRun]) -> float | Non
     return width if np.isfinite(width) else None
 
 
-def _made(law: Law, runs: Sequence[ProposedRun]) -> pd.DataFrame:
-    """Rows of these runs as a table would have them, with the losses of the law."""
+def _made(law: Law, runs: Sequence[ProposedRun], frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of these runs as the table would have them, with the losses of the law; in all else,
+    such as the error of a loss, like its largest run."""
+    like = frame.loc[frame["flops"].idxmax()].to_dict() if frame["flops"].notna().any() else {}
     rows = [
         {
+            **like,
             "run_id": f"next-{place}",
             "params": run.params,
             "tokens": run.tokens,

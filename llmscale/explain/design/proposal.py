@@ -21,6 +21,7 @@ Ends = tuple[float, float]
 
 _LARGE = 0.5
 """A run that takes more than this share of the budget is best judged before others are bought."""
+_HALF = 0.5
 _DEARER = 1.01
 """How many times the budget a sweep has to count for that to be said."""
 
@@ -71,6 +72,9 @@ class NextRuns:
     candidates: int
     expected: Ends | None = None
     """The interval that is expected after all runs, if there are any."""
+    refitted: float | None = None
+    """How wide the interval is if the runs have the losses that the law gives them, by a fit to
+    them and the table."""
     width: float | None = None
     """The width of the interval that was asked for, as a difference of losses."""
     needed: float | None = None
@@ -214,6 +218,8 @@ class NextRuns:
             yield "stop", self.stop
         if self.large is not None:
             yield "then", self._then(self.large)
+        if self.is_doubtful:
+            yield "doubt", self._doubt()
         if self.rate:
             yield "learning rate", self.rate
         if self.swept is not None:
@@ -241,6 +247,23 @@ class NextRuns:
             f"run {place} takes {digits.share(self._share(place))} of the budget: make it first, "
             f"and ask again with its loss before {before}, since a large run tells more than was "
             "expected, or less (--max-run-flops keeps runs smaller)"
+        )
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a fit to these runs, if they are as the law says, narrows the interval by less
+        than half of what is expected."""
+        if self.refitted is None or not self.runs:
+            return False
+        now, then = (high - low for low, high in (self.before, self.after))
+        return now - self.refitted < _HALF * (now - then)
+
+    def _doubt(self) -> str:
+        now, then = (high - low for low, high in (self.before, self.after))
+        return (
+            f"the interval is {now:.3g} wide and {then:.3g} are expected, but a fit to these runs "
+            f"with the losses that the law gives them makes it {self.refitted:.3g}: they may narrow "
+            "it by less"
         )
 
     def _cost(self, swept: float) -> str:
@@ -275,6 +298,7 @@ class NextRuns:
             "flops": self.flops,
             "sweep_flops": self.swept,
             "narrows": self.narrows,
+            "refitted_width": self.refitted,
             "candidates": self.candidates,
             "width": self.width,
             "needed": self.needed,
