@@ -212,7 +212,7 @@ def test_the_file_of_a_choice_costs_what_is_quoted_and_tries_the_learning_rate(
     path = tmp_path / "next.toml"
     asked: dict[str, Any] = {"budget": LARGER, "max_run_flops": LARGER / 4, **TARGET}
     found = next_runs(begun, **asked, output=path)
-    assert "no size of this table was trained at several" in found.rate
+    assert "nor at any size of this table" in found.rate
     plan = sweep(path, out=begun, dry_run=True, progress=False).plan
     assert plan.flops == pytest.approx(found.flops, rel=0.02)
 

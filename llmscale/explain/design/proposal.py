@@ -242,11 +242,13 @@ class NextRuns:
 
     def _then(self, place: int) -> str:
         """What to do after a large run."""
-        before = "the others" if len(self.runs) > 1 else "more"
+        share = digits.share(self._share(place))
+        if len(self.runs) == 1:
+            return f"run 1 takes {share} of the budget: --max-run-flops keeps runs smaller"
         return (
-            f"run {place} takes {digits.share(self._share(place))} of the budget: make it first, "
-            f"and ask again with its loss before {before}, since a large run tells more than was "
-            "expected, or less (--max-run-flops keeps runs smaller)"
+            f"make run {place} first, which takes {share} of the budget, and ask again with its "
+            "loss before the others: it may tell more than was expected, or less "
+            "(--max-run-flops keeps runs smaller)"
         )
 
     @property
@@ -269,9 +271,9 @@ class NextRuns:
     def _cost(self, swept: float) -> str:
         """What a sweep counts, next to what is quoted."""
         said = (
-            f"{self.flops:.3g} FLOPs, counted as 6ND or as the table does; a sweep counts "
-            f"attention and the output layer too, {_more(swept / self.flops)} in all at its usual "
-            f"vocabulary of {USUAL_VOCABULARY:,} and context of {USUAL_CONTEXT}"
+            f"{self.flops:.3g} FLOPs, as 6ND or as the table counts them; a sweep counts attention "
+            f"and the output layer too: {_more(swept / self.flops)} (vocabulary "
+            f"{USUAL_VOCABULARY:,}, context {USUAL_CONTEXT})"
         )
         if swept <= _DEARER * self.budget:
             return said

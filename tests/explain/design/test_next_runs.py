@@ -209,7 +209,9 @@ def test_where_the_target_lies_is_said_and_what_a_run_of_it_costs(table: pd.Data
 def test_a_batch_says_why_it_ends_and_to_ask_again_after_a_large_run(table: pd.DataFrame) -> None:
     spent = proposed(table)
     assert spent.runs[0].flops > 0.5e20
-    assert "ask again with its loss" in dict(spent.said())["then"]
+    assert "--max-run-flops keeps runs smaller" in dict(spent.said())["then"]
+    two = replace(spent, runs=spent.runs * 2)
+    assert "ask again with its loss before the others" in dict(two.said())["then"]
     assert "as many runs as --batch 1 allows" in proposed(table, max_run_flops=3e19, batch=1).stop
     nearly = proposed(table, budget=1e21, max_run_flops=3e20)
     assert "of the budget" in nearly.stop
