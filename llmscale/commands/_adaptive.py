@@ -56,9 +56,8 @@ def _words(name: str, value: Any) -> list[str]:
         return [f"--{option}" if value else f"--no-{option}"]
     from llmscale.adaptive.state import as_typed
 
-    return [
-        f"--{option}={as_typed(one)}" for one in (value if isinstance(value, list) else [value])
-    ]
+    several = value if isinstance(value, list) else [value]
+    return [f"--{option}={as_typed(one)}" for one in several]
 
 
 def _show_rounds(found: "AdaptiveSweep") -> None:

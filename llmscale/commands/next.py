@@ -89,7 +89,7 @@ def _show_runs(found: "NextRuns") -> None:
     from llmscale.explain.design.proposal import lost_said
     from llmscale.explain.design.standing import how_far
 
-    headings = (
+    headings = [
         "run",
         "size",
         output.stacked("tokens", "D"),
@@ -98,9 +98,9 @@ def _show_runs(found: "NextRuns") -> None:
         output.stacked("training", "FLOPs"),
         output.stacked("of the", "budget"),
         output.stacked("target", "then lies"),
-    )
+    ]
     if any(run.lost_without is not None for run in found.runs):
-        headings += (output.stacked("narrowing", "lost without"),)
+        headings.append(output.stacked("narrowing", "lost without"))
     table = output.make_table("runs to make, in this order", *headings, left=2)
     for place, run in enumerate(found.runs, 1):
         cells = (

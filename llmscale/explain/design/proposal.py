@@ -264,8 +264,8 @@ class NextRuns:
         now, then = (high - low for low, high in (self.before, self.after))
         return (
             f"the interval is {now:.3g} wide and {then:.3g} are expected, but a fit to these runs "
-            f"with the losses that the law gives them makes it {self.refitted:.3g}: they may narrow "
-            "it by less"
+            f"with the losses that the law gives them makes it {self.refitted:.3g}: they may "
+            "narrow it by less"
         )
 
     def _cost(self, swept: float) -> str:

@@ -91,9 +91,8 @@ def sizes_of(runs: RunTable, sweep: OwnSweep | None, least: float, most: float) 
     named = sweep is not None and "size" in frame
     of_size = frame["params"] if named else (np.log(frame["params"]) / _ALIKE).round()
     known = [_known(some, sweep) for _, some in frame.groupby(of_size)]
-    wanted = new_params(
-        least, most, [size.params for size in known if least <= size.params <= most]
-    )
+    inside = [size.params for size in known if least <= size.params <= most]
+    wanted = new_params(least, most, inside)
     shape = _shape_of(frame) if sweep is not None else None
     new = [_new(params, least, most) for params in wanted]
     if shape is not None:
