@@ -67,8 +67,7 @@ class AdaptiveSweep:
             yield (
                 "wider",
                 f"the interval was {first:.2g} wide at first and is {last:.2g} now: later runs "
-                "showed that the law errs by more than the first ones told, so the wider one is "
-                "the better founded",
+                "told more of how far the law errs, so the wider one is the better founded",
             )
         if self.stop:
             yield "stop", self.stop

@@ -89,7 +89,7 @@ def _show_runs(found: "NextRuns") -> None:
     from llmscale.explain.design.proposal import lost_said
     from llmscale.explain.design.standing import how_far
 
-    headings = [
+    headings: list[Any] = [
         "run",
         "size",
         output.stacked("tokens", "D"),

@@ -187,8 +187,10 @@ class Ending:
                 "itself, which no run narrows"
             )
         if self.bought:
+            is_one = len(self.bought) == 1
+            best = "the best run" if is_one else f"the best {len(self.bought)} runs"
             found = (
-                f"the best runs that {flops} buy, {len(self.bought)}, are expected to narrow the "
+                f"{best} that {flops} buy {'is' if is_one else 'are'} expected to narrow the "
                 f"interval by {self.gained:.1%}, and less than {WORTH_IT:.0%} is not worth it"
             )
         else:
