@@ -117,7 +117,8 @@ def _check_taken(given: Mapping[str, Any]) -> None:
         raise InputError(
             "--learning-rates is for a single choice: the fits of a loop would take trials at "
             "other rates for runs like the others",
-            "leave it out; or try the rates first: llmscale tune",
+            "leave it out; or try the rates first, with llmscale tune, or by hand: llmscale next "
+            "--learning-rates -o next.toml, then sweep it and set the recipe's lr_scale by it",
         )
     for name in ("output", "figure"):
         if given.get(name):

@@ -200,7 +200,7 @@ class Loop:
     def _trained(self, state: State) -> State:
         """The state after its last round, which is trained as far as it is not."""
         one = state.rounds[-1]
-        self.watcher.tell(f"{round_line(one)} expected" if one.expected else round_line(one))
+        self.watcher.tell(round_line(one))
         path, watcher = self.folder.round_path(one.number), Within(self.watcher, self.left(state))
         result = sweep(path, out=self.folder.path, progress=watcher, **self.training)
         self._check_trained(one, result)

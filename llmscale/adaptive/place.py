@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmscale.adaptive.settings import check_trains
 from llmscale.errors import InputError, both, counted
 from llmscale.measure.sweep.opening import open_results
 from llmscale.measure.sweep.provenance import check_folder
@@ -37,11 +38,7 @@ class Place:
 
 def place_of(source: Any, out: Path | str | None) -> Place:
     """Where a loop trains. Raises InputError for what no sweep can go on in."""
-    if source is not None and not isinstance(source, str | Path):
-        raise InputError(
-            "the loop trains runs, and a table of runs does not say how",
-            "name the results folder of a sweep, or the TOML file of one",
-        )
+    check_trains(source)
     for where in (source, out):
         if where is not None and is_url(str(where)):
             raise InputError(

@@ -62,8 +62,25 @@ class AdaptiveSweep:
         lost = [run for one in self.rounds for run in one.lost]
         if lost:
             yield "lost", "; ".join(lost)
+        if self.widened is not None:
+            first, last = self.widened
+            yield (
+                "wider",
+                f"the interval was {first:.2g} wide at first and is {last:.2g} now: later runs "
+                "told more of how far the law errs, so the wider one is the better founded",
+            )
         if self.stop:
             yield "stop", self.stop
+
+    @property
+    def widened(self) -> tuple[float, float] | None:
+        """The width of the first interval and of the last one, if that is wider; else None."""
+        known = [one.after for one in self.rounds if one.after is not None]
+        if self.rounds and self.rounds[0].before is not None:
+            known = [self.rounds[0].before, *known]
+        if len(known) < 2 or known[-1].width <= known[0].width:
+            return None
+        return known[0].width, known[-1].width
 
     def to_json(self) -> dict[str, Any]:
         """What `next --auto --json` prints."""
@@ -124,13 +141,14 @@ def round_cells(one: Round) -> tuple[str, ...]:
 
 
 def round_line(one: Round) -> str:
-    """A round in a line: runs, FLOPs, and the interval before -> expected -> got."""
+    """A round in a line: runs, FLOPs, and the interval before, expected and got."""
     name, _, flops, *ends = round_cells(one)
     name = f"round {name}" if one.number else name
-    intervals = " -> ".join(end for end in ends if end)
+    named = zip(ends, ("before", "expected", "got"), strict=True)
+    intervals = ", ".join(f"{end} {said}" for end, said in named if end)
     lost = f" ({len(one.lost)} lost)" if one.lost else ""
     runs = f"{name}: {counted(len(one.runs), 'run')}{lost}, {flops} FLOPs"
-    return f"{runs}: {intervals}" if intervals else runs
+    return f"{runs}: interval {intervals}" if intervals else runs
 
 
 def _ends(outcome: Outcome | None) -> str:

@@ -2,7 +2,10 @@
 declarations."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from llmscale.errors import InputError
 from llmscale.explain.api.next_runs_settings import BUY
 from llmscale.explain.api.settings import OUTPUT
 from llmscale.settings import Range, check_settings, setting
@@ -36,3 +39,20 @@ class AutoSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+
+def check_trains(source: Any) -> None:
+    """Raise InputError for a table, which does not say how its runs are trained."""
+    if source is None:
+        return
+    if not isinstance(source, str | Path):
+        what = "a table of runs"
+    elif Path(source).is_file() and Path(source).suffix != ".toml":
+        what = f"{source}, a table of runs,"
+    else:
+        return
+    raise InputError(
+        f"{what} does not say how they are trained: --auto trains, so it begins from a results "
+        "folder or the .toml of a sweep",
+        "name one of these; or leave --auto out, which only chooses the runs",
+    )

@@ -24,6 +24,8 @@ from llmscale.runs.safe_write import write_json
 
 _OPTIONS = {"flops": "target"}
 """What the command calls what is asked of `predict`."""
+_ALIKE = 1.01
+"""Runs of one size whose FLOPs a token differ by more were not all trained from their start."""
 _FIX = "move it away to begin a new loop on the runs that are there"
 
 
@@ -80,6 +82,14 @@ class Round:
     @property
     def has_ended(self) -> bool:
         return self.flops is not None
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether some of its runs cost only what they add to others that begin alike."""
+        by_size: dict[str, list[float]] = {}
+        for run in self.runs:
+            by_size.setdefault(run.size, []).append(run.flops / run.tokens)
+        return any(max(each) > _ALIKE * min(each) for each in by_size.values())
 
     @property
     def planned_flops(self) -> float:
@@ -173,7 +183,14 @@ def check_same(folder: ResultsFolder, state: State, asked: Mapping[str, Any]) ->
 
 def _said(name: str, value: Any) -> str:
     option = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
-    return f"no {option}" if value is None else f"{option} {value}"
+    return f"no {option}" if value is None else f"{option} {as_typed(value)}"
+
+
+def as_typed(value: Any) -> str:
+    """A setting as one would type it: 1e13, and not 10000000000000."""
+    short = f"{value:g}".replace("e+", "e") if isinstance(value, int | float) else ""
+    is_number = bool(short) and not isinstance(value, bool)
+    return short if is_number and float(short) == value else str(value)
 
 
 def _state(payload: dict[str, Any]) -> State:

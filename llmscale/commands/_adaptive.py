@@ -54,7 +54,10 @@ def _words(name: str, value: Any) -> list[str]:
     option = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{option}" if value else f"--no-{option}"]
-    return [f"--{option}={one}" for one in (value if isinstance(value, list) else [value])]
+    from llmscale.adaptive.state import as_typed
+
+    several = value if isinstance(value, list) else [value]
+    return [f"--{option}={as_typed(one)}" for one in several]
 
 
 def _show_rounds(found: "AdaptiveSweep") -> None:
@@ -80,6 +83,12 @@ def _show_first(first: "Round", where: str) -> None:
         table.add_row(run.size, format_count(run.tokens), str(run.seed), f"{run.flops:.1e}")
     output.results.print(table)
     output.results.say("first:", "bold", round_line(first))
+    if first.has_branches:
+        said = (
+            "runs of one size begin alike: the longest costs the trunk too, of the others only "
+            "what comes after their branch is counted"
+        )
+        output.results.say("FLOPs:", "", said)
     for place, run in enumerate(first.runs, 1):
         if run.reason:
             output.results.say(f"{place}:", "", run.reason)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmscale.adaptive.settings import AutoSpec
+from llmscale.adaptive.settings import AutoSpec, check_trains
 from llmscale.commands import output
 from llmscale.commands._options import (
     DryRunOption,
@@ -38,6 +38,7 @@ def next(
     own = {name: settings.pop(name) for name in ("rounds", "max_hours")}
     own |= {"yes": yes, "dry_run": dry_run}
     if settings.pop("auto"):
+        check_trains(table)  # before all is imported that trains
         from llmscale.commands._adaptive import go_on
 
         go_on(table, own, settings, notes=notes, json=json)
@@ -65,7 +66,7 @@ def _check_not_auto(own: Mapping[str, Any]) -> None:
 
 
 def _show(found: "NextRuns") -> None:
-    output.results.say("proposed:", "bold", found.verdict, "bold")
+    output.results.say("proposed:" if found.runs else "forecast:", "bold", found.verdict, "bold")
     for name, said in found.background():
         output.results.say(f"{name}:", "", said)
     if found.runs:
@@ -85,9 +86,10 @@ def _show(found: "NextRuns") -> None:
 
 def _show_runs(found: "NextRuns") -> None:
     """A line a run, and below the table why each."""
+    from llmscale.explain.design.proposal import lost_said
     from llmscale.explain.design.standing import how_far
 
-    headings = (
+    headings: list[Any] = [
         "run",
         "size",
         output.stacked("tokens", "D"),
@@ -95,15 +97,13 @@ def _show_runs(found: "NextRuns") -> None:
         "seed",
         output.stacked("training", "FLOPs"),
         output.stacked("of the", "budget"),
-        output.stacked("interval", "expected then"),
         output.stacked("target", "then lies"),
-    )
+    ]
+    if any(run.lost_without is not None for run in found.runs):
+        headings.append(output.stacked("narrowing", "lost without"))
     table = output.make_table("runs to make, in this order", *headings, left=2)
-    now = digits.ends(*found.before, found.loss)
-    horizon = float(found.forecast.horizon)
-    table.add_row("", "now", "", "", "", "", "", now, how_far(horizon, found.side))
     for place, run in enumerate(found.runs, 1):
-        table.add_row(
+        cells = (
             str(place),
             run.size,
             format_count(run.tokens),
@@ -111,9 +111,10 @@ def _show_runs(found: "NextRuns") -> None:
             str(run.seed),
             f"{run.flops:.1e}",
             digits.share(run.flops / found.budget),
-            digits.ends(run.low, run.high, found.loss),
             how_far(run.horizon, found.side),
+            lost_said(run),
         )
+        table.add_row(*cells[: len(headings)])
     output.results.print(table)
     for place, run in enumerate(found.runs, 1):
         output.results.say(f"{place}:", "", run.reason)

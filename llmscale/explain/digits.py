@@ -92,9 +92,10 @@ def percent(chance: float) -> str:
 
 def times(factor: float, significant: int = 3) -> str:
     """`3.1x`, `1,970x`: how many times, without powers of ten as far as that is readable."""
-    if not 10**significant <= factor < 1e7:
+    rounded = float(f"{factor:.{significant}g}")
+    if not 10**significant <= rounded < 1e7:
         return f"{factor:.{significant}g}x"
-    return f"{float(f'{factor:.{significant}g}'):,.0f}x"
+    return f"{rounded:,.0f}x"
 
 
 def share(part: float) -> str:

@@ -2,6 +2,7 @@
 over rounds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from llmscale import InputError
+from llmscale.adaptive.result import AdaptiveSweep
 from llmscale.adaptive.spending import round_budget
 from llmscale.adaptive.state import (
     ChosenRun,
     Outcome,
     Round,
     State,
+    as_typed,
     check_same,
     read_state,
     write_state,
@@ -100,5 +103,20 @@ def test_rounds_that_spend_what_they_may_never_exceed_the_budget(
 
 def test_a_target_in_flops_is_named_as_the_command_has_it(tmp_path: Path) -> None:
     state = State({"flops": 1e22}, {})
-    with pytest.raises(InputError, match=r"with target=1e\+22, and .* says target=1e\+23"):
+    with pytest.raises(InputError, match=r"with target=1e22, and .* says target=1e23"):
         check_same(ResultsFolder(tmp_path), state, {"flops": 1e23})
+
+
+def test_numbers_are_said_as_one_would_type_them() -> None:
+    given = (10_000_000_000_000, 1e22, 40_000, 0.9, "20x", True, 123_456_789)
+    said = ["1e13", "1e22", "40000", "0.9", "20x", "True", "123456789"]
+    assert [as_typed(one) for one in given] == said
+
+
+def test_a_loop_that_ends_wider_than_it_began_says_so() -> None:
+    ends = [Outcome("chinchilla", 3.0, 3.0 - half, 3.0 + half) for half in (0.36, 0.3, 0.45)]
+    rounds = [Round(number, 1e10, (), flops=1.0, after=one) for number, one in enumerate(ends)]
+    found = AdaptiveSweep("mine", State({}, {}, tuple(rounds)), None, 1e10, 1e10)
+    assert "0.72 wide at first and is 0.9 now" in dict(found.said())["wider"]
+    narrower = replace(found, state=State({}, {}, tuple(rounds[:2])))
+    assert "wider" not in dict(narrower.said())

@@ -169,7 +169,10 @@ def test_a_dry_run_shows_the_first_round_and_writes_nothing(
     command = ["next", str(begun), "--auto", f"--budget={LARGER}", "--rounds=2", "--dry-run"]
     shown = llmscale(*command, *options)
     assert shown.exit_code == 0, shown.output
-    assert "round 1" in shown.stdout
+    said = " ".join(shown.stdout.split())
+    assert re.search(r"round 1: .*: interval \[.*\] before, \[.*\] expected", said)
+    assert ("runs of one size begin alike" in said) == state.rounds[1].has_branches
+    assert state.rounds[0].has_branches
     assert all(run.size in shown.stdout for run in state.rounds[1].runs)
     assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
 
@@ -209,7 +212,7 @@ def test_the_file_of_a_choice_costs_what_is_quoted_and_tries_the_learning_rate(
     path = tmp_path / "next.toml"
     asked: dict[str, Any] = {"budget": LARGER, "max_run_flops": LARGER / 4, **TARGET}
     found = next_runs(begun, **asked, output=path)
-    assert "no size of this table was trained at several" in found.rate
+    assert "nor at any size of this table" in found.rate
     plan = sweep(path, out=begun, dry_run=True, progress=False).plan
     assert plan.flops == pytest.approx(found.flops, rel=0.02)
 
@@ -311,7 +314,9 @@ def test_what_no_loop_can_go_on_in_is_refused(start: Path, begun: Path, tmp_path
     two.write_text(start.read_text() + "[recipes.other]\nlr = 0.01\n")
     target = ["--budget=1e12", "--params=40k", "--tokens=1M"]
     for words, message in (
-        ([str(table), "--auto"], "is a file"),
+        ([str(table), "--auto"], "--auto trains, so it begins from a results folder or the .toml"),
+        ([str(table), "--auto", "--out", str(tmp_path / "new")], "--auto trains, so it begins"),
+        ([str(start)], "give --auto; or name the results folder"),
         (["s3://bucket/name", "--auto"], "is a URL"),
         ([str(tmp_path / "empty"), "--auto"], "there is no"),
         ([str(few), "--auto"], "takes 3 sizes to begin with"),

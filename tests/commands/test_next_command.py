@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -41,7 +42,8 @@ def test_it_shows_each_run_its_reason_and_how_to_train_it(folder: Path, tmp_path
 def test_json_has_what_is_expected_of_every_run(folder: Path) -> None:
     payload = json.loads(run(folder, *ASKED, "--json").stdout)
     assert payload["flops"] == pytest.approx(sum(one["flops"] for one in payload["runs"]))
-    assert payload["expected"] == [payload["runs"][-1]["low"], payload["runs"][-1]["high"]]
+    low, high = payload["expected"]
+    assert high - low == pytest.approx((1 - payload["narrows"]) * np.ptp(payload["interval"]))
     assert payload["interval"][0] < payload["loss"] < payload["interval"][1]
     assert {one["kind"] for one in payload["runs"]} <= {"new", "longer", "repeat"}
 
@@ -52,3 +54,9 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(folder: Path, tmp_path: 
     assert result.exit_code == 2
     assert "more than the budget of 10" in result.stderr
     assert not toml.exists()
+
+
+def test_what_is_not_proposed_is_not_called_so(folder: Path) -> None:
+    shown = run(folder, *ASKED, "--width", "9").stdout
+    assert "proposed:" not in shown
+    assert "already no wider than 9" in " ".join(shown.split())

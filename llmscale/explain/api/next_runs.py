@@ -12,6 +12,7 @@ from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.next_file import check_one_recipe, place_of_file, written
 from llmscale.explain.api.next_rates import with_rates
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
+from llmscale.explain.api.next_worth import with_worth
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
@@ -20,6 +21,7 @@ from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice
 from llmscale.explain.design.sizes import own_sweep
 from llmscale.explain.design.stops import Wanted
+from llmscale.explain.design.text import text_of
 from llmscale.explain.estimation.suitability import no_chinchilla
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
@@ -73,6 +75,7 @@ def next_runs(
 
 
 def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
+    _check_table(asked.source)
     wanted = wanted_of(spec)
     path = place_of_file(spec.output)
     if spec.figure is not None:
@@ -83,6 +86,7 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     if path is not None:
         check_one_recipe(choice.runs, choice.sweep)
     found = with_rates(choice, choice.propose(), try_them=spec.learning_rates)
+    found = _with_text(choice, with_worth(found))
     if path is not None:
         found = written(found, path, choice.sweep)
     if spec.figure is not None:
@@ -90,6 +94,13 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
 
         found = replace(found, drawn=str(draw(found).save(spec.figure).path))
     return found
+
+
+def _with_text(choice: Choice, found: NextRuns) -> NextRuns:
+    """The choice with what is known of the text, and a note if its runs go over that again."""
+    text = text_of(choice.runs.frame, choice.sweep)
+    note = text.note(found.runs) if text else None
+    return replace(found, text=text, notes=found.notes if note is None else (note, *found.notes))
 
 
 @np.errstate(all="ignore")  # laws overflow far from their runs, which is said
@@ -157,6 +168,17 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
         raise
     assert isinstance(found, Forecast)
     return found
+
+
+def _check_table(source: Any) -> None:
+    """Raise InputError for the file of a sweep, which has no runs to choose by."""
+    if not isinstance(source, str | Path) or Path(source).suffix != ".toml":
+        return
+    raise InputError(
+        f"{source} is the file of a sweep, and runs are chosen by those that are there",
+        "to train its smallest ones and go on from them, give --auto; or name the results folder "
+        "of the sweep",
+    )
 
 
 def _check_tells_law(asked: Asked) -> None:

@@ -3,7 +3,7 @@ that are there, and repeats."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,17 @@ class Candidates:
 
 def candidates_of(sizes: Sequence[Size], limits: Limits) -> Candidates:
     """Every run within the limits: repeats of what was measured, and of each size the tokens that
-    a series of budgets pays for, unless next to a measured run."""
+    a series of budgets pays for, unless next to a measured run. If the budgets are so large that
+    they pay for more tokens than may be, they begin at the largest that does not."""
+    found = _within(sizes, limits)
+    inside = [size for size in sizes if limits.params[0] <= size.params <= limits.params[1]]
+    if len(found) or not inside:
+        return found
+    dearest = max(limits.ratios[1] * size.params * size.flops_per_token for size in inside)
+    return _within(sizes, replace(limits, run_flops=min(limits.run_flops, dearest)))
+
+
+def _within(sizes: Sequence[Size], limits: Limits) -> Candidates:
     budgets: Array = limits.run_flops / _BUDGET_STEP ** np.arange(_BUDGETS, dtype=float)
     of, tokens, repeats = [], [], []
     for place, size in enumerate(sizes):
@@ -139,8 +149,10 @@ def _is_at(params: float, tokens: float, point: tuple[float, float]) -> bool:
 
 def new_params(least: float, most: float, known: Sequence[float]) -> list[float]:
     """New sizes from `least` to `most`, evenly spaced in ln N and not next to known ones."""
-    if most <= least:
+    if most < least:
         return []
+    if most == least:
+        return [] if least in known else [least]
     number = max(math.floor(math.log(most / least) / math.log(_STEP)), 1)
     wanted = np.geomspace(least, most, number + 1)
     return [

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from llmscale.errors import counted
 from llmscale.explain import digits
 from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.figures import Drawing, Evidence
@@ -27,8 +28,8 @@ _MARGINS = (0.14, 0.06)
 """Of each axis, next to whose ends no budget is named."""
 _APART = 0.08
 """Of the axes, how far the name of a budget is from every point, at least; else it is left out."""
-_LABELS = 6
-"""Runs that there is room to label."""
+_NAMED = 10
+"""Runs that there is room to name below an axis."""
 
 
 def draw(found: NextRuns, width: float = WIDTH_INCHES) -> Drawing:
@@ -119,17 +120,16 @@ def _draw_budget(ax: Axes, budget: float, x: Array, y: Array, points: Array | No
 
 
 def _draw_intervals(ax: Axes, found: NextRuns) -> None:
-    """The interval as things stand, and after each run and those before it, against FLOPs spent."""
+    """The interval as things stand, after all runs but each one, and after all of them."""
     fit = found.forecast.fit
     assert fit is not None
-    rows = [(0.0, *found.before), *((run.flops, run.low, run.high) for run in found.runs)]
-    spent = np.cumsum([flops for flops, _, _ in rows])
-    for place, (_, low, high) in enumerate(rows):
-        colour = MUTED if place == 0 else _NEW
+    rows = list(_intervals(found))
+    for place, (name, low, high) in enumerate(rows):
+        colour = _NEW if name.startswith("all") else MUTED
         ax.plot([place, place], [low, high], color=colour, lw=4.5, solid_capstyle="butt", zorder=3)
     ax.axhline(found.loss, color=LAW_COLOURS[0], lw=0.8, zorder=2)
     ax.axhspan(*found.before, color=MUTED, alpha=0.12, lw=0, zorder=0)
-    ax.set_xticks(*_ticks(spent, found.budget))
+    ax.set_xticks(range(len(rows)), [name for name, _, _ in rows])
     ax.set_xlim(-0.6, len(rows) - 0.4)
     low = min(row[1] for row in rows)
     high = max(row[2] for row in rows)
@@ -137,18 +137,30 @@ def _draw_intervals(ax: Axes, found: NextRuns) -> None:
     ax.set_ylim(low - margin, high + margin)
     fixed_ticks(ax.yaxis, spaced_ticks(low - margin, high + margin, place=lambda loss: loss))
     ax.grid(axis="x", visible=False)
-    ax.set_xlabel("After run; share of the budget spent" if found.runs else "No run is proposed")
+    ax.set_xlabel(_intervals_of(found))
     level = f"{100 * found.forecast.level:g}% interval"
     ax.set_ylabel(f"{loss_label(Evidence(fit.table))} at the target,\n{level}")
 
 
-def _ticks(spent: Array, budget: float) -> tuple[list[int], list[str]]:
-    """Which runs are labelled, not more than there is room for and the last one, and how."""
-    last = len(spent) - 1
-    step = -(-last // _LABELS) if last else 1
-    places = [0, *sorted(range(last, 0, -step))]
-    labels = ["now", *(f"{one}\n{digits.share(spent[one] / budget)}" for one in places[1:])]
-    return places, labels
+def _intervals(found: NextRuns) -> Iterator[tuple[str, float, float]]:
+    """Each with its name; of more runs than there is room to name only those of all."""
+    yield "now", *found.before
+    if len(found.runs) <= _NAMED:
+        for place, run in enumerate(found.runs, 1):
+            without = found.without(run)
+            if without is not None:
+                yield str(place), *without
+    if found.runs:
+        yield "all", *found.after
+
+
+def _intervals_of(found: NextRuns) -> str:
+    if not found.runs:
+        return "No run is proposed"
+    if any(run.lost_without is not None for run in found.runs):
+        return "After all runs but this one, or all"
+    share = digits.share(found.flops / found.budget)
+    return f"After {counted(len(found.runs), 'run')}, {share} of the budget"
 
 
 def _entries(found: NextRuns) -> Iterator[tuple[Line2D, str]]:

@@ -43,12 +43,11 @@ class Rates:
 
     def said(self, size: str) -> str:
         """What is not known of the rate at a size, and what that may cost."""
-        above = "" if self.largest is None else f" above N = {format_count(self.largest)}"
-        told = "this table's searches" if self.is_measured else "the searches of Li et al. 2025"
+        above = "any size" if self.largest is None else f"any N > {format_count(self.largest)}"
+        told = "this table's searches" if self.is_measured else "Li et al. 2025"
         return (
-            f"no size of this table{above} was trained at several, and {size} is proposed. One "
-            f"that is off by 2x costs about {digits.share(self.cost)} of the loss (by {told}), "
-            "and no interval knows of that"
+            f"not tried at {size}, nor at {above} of this table. One that is off by 2x costs about "
+            f"{digits.share(self.cost)} of the loss ({told}), and no interval knows of that"
         )
 
 

@@ -15,11 +15,13 @@ from llmscale.runs.shape import USUAL_CONTEXT, USUAL_VOCABULARY
 
 if TYPE_CHECKING:
     from llmscale.explain.design.learning_rates import Trials
+    from llmscale.explain.design.text import Text
 
 Ends = tuple[float, float]
 
 _LARGE = 0.5
 """A run that takes more than this share of the budget is best judged before others are bought."""
+_HALF = 0.5
 _DEARER = 1.01
 """How many times the budget a sweep has to count for that to be said."""
 
@@ -29,8 +31,7 @@ class ProposedRun:
     """One run of the batch: its size, N and D, which seed of that point it is, and what it costs in
     training FLOPs (`flops`; `own_flops` if it were trained from its first step).
 
-    `low` and `high` are the interval that the forecast is expected to have after it and those
-    before it, `horizon` ln of how many times beyond the runs the target lies then."""
+    `horizon` is ln of how many times beyond the runs the target lies after it and those before."""
 
     size: str
     params: float
@@ -41,9 +42,10 @@ class ProposedRun:
     kind: str
     """`new`, `longer` (of a size that the table has), or `repeat`."""
     reason: str
-    low: float
-    high: float
     horizon: float
+    lost_without: float | None = None
+    """The share of the narrowing that is lost if all runs but this one are made; None of a single
+    run, or if it is not known."""
 
     @property
     def tokens_per_param(self) -> float:
@@ -52,7 +54,7 @@ class ProposedRun:
     def to_json(self) -> dict[str, Any]:
         fields = ("size", "params", "tokens", "seed", "flops", "own_flops", "kind", "reason")
         found = {name: getattr(self, name) for name in fields}
-        return {**found, "low": self.low, "high": self.high, "horizon": self.horizon}
+        return {**found, "horizon": self.horizon, "lost_without": self.lost_without}
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class NextRuns:
     budget: float
     laws: tuple[tuple[str, float], ...]
     candidates: int
+    expected: Ends | None = None
+    """The interval that is expected after all runs, if there are any."""
+    refitted: float | None = None
+    """How wide the interval is if the runs have the losses that the law gives them, by a fit to
+    them and the table."""
     width: float | None = None
     """The width of the interval that was asked for, as a difference of losses."""
     needed: float | None = None
@@ -90,6 +97,8 @@ class NextRuns:
     """Short runs that try the learning rate, which the budget pays, too."""
     rate: str = ""
     """What is not known of the learning rate, in words."""
+    text: "Text | None" = None
+    """What is known of the text of the sweep that the runs go on with."""
     drawn: str = ""
     """Where the figure was written."""
 
@@ -106,7 +115,17 @@ class NextRuns:
     @property
     def after(self) -> Ends:
         """The interval that is expected after all runs."""
-        return (self.runs[-1].low, self.runs[-1].high) if self.runs else self.before
+        return self.expected or self.before
+
+    def without(self, run: ProposedRun) -> Ends | None:
+        """The interval after all runs but this one; None if it is not known."""
+        if run.lost_without is None:
+            return None
+        low, high = (
+            end + run.lost_without * (first - end)
+            for first, end in zip(self.before, self.after, strict=True)
+        )
+        return low, high
 
     @property
     def narrows(self) -> float:
@@ -131,12 +150,24 @@ class NextRuns:
         now = f"{self.forecast.metric} {digits.with_ends(self.loss, *self.before)}"
         at = f"{now} ({100 * self.forecast.level:g}%) at {self.target}"
         if not self.runs:
-            return f"{at}: no run is proposed"
+            return f"{at}: {self.nothing}"
         expected = digits.ends(*self.after, self.loss)
         number = counted(len(self.runs), "run")
         share = digits.share(self.flops / self.budget)
         cost = f"{number} of {self.flops:.2g} FLOPs ({share} of the budget)"
         return f"{at}; after {cost} expect {expected}, {self.narrows:.0%} narrower"
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the interval is as narrow as was asked for already."""
+        return self.width is not None and self.before[1] - self.before[0] <= self.width
+
+    @property
+    def nothing(self) -> str:
+        """What to say if no run is proposed."""
+        if self.is_met:
+            return f"already no wider than {self.width:g}, so that no run is needed"
+        return "no run is proposed"
 
     @property
     def side(self) -> Side:
@@ -177,6 +208,9 @@ class NextRuns:
             shares = both([f"{law} ({share:.0%})" for law, share in self.laws])
             yield "weighed", f"the runs are to narrow the forecasts of {shares}"
         yield "target", "; ".join(self._target_said())
+        text = self.text.said(self.runs, self._point[1]) if self.text else ""
+        if text:
+            yield "text", text
 
     def ending(self) -> Iterator[tuple[str, str]]:
         """Why there are no more runs, and what to do with these."""
@@ -184,6 +218,8 @@ class NextRuns:
             yield "stop", self.stop
         if self.large is not None:
             yield "then", self._then(self.large)
+        if self.is_doubtful:
+            yield "doubt", self._doubt()
         if self.rate:
             yield "learning rate", self.rate
         if self.swept is not None:
@@ -206,19 +242,38 @@ class NextRuns:
 
     def _then(self, place: int) -> str:
         """What to do after a large run."""
-        before = "the others" if len(self.runs) > 1 else "more"
+        share = digits.share(self._share(place))
+        if len(self.runs) == 1:
+            return f"run 1 takes {share} of the budget: --max-run-flops keeps runs smaller"
         return (
-            f"run {place} takes {digits.share(self._share(place))} of the budget: make it first, "
-            f"and ask again with its loss before {before}, since a large run tells more than was "
-            "expected, or less (--max-run-flops keeps runs smaller)"
+            f"make run {place} first, which takes {share} of the budget, and ask again with its "
+            "loss before the others: it may tell more than was expected, or less "
+            "(--max-run-flops keeps runs smaller)"
+        )
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a fit to these runs, if they are as the law says, narrows the interval by less
+        than half of what is expected."""
+        if self.refitted is None or not self.runs:
+            return False
+        now, then = (high - low for low, high in (self.before, self.after))
+        return now - self.refitted < _HALF * (now - then)
+
+    def _doubt(self) -> str:
+        now, then = (high - low for low, high in (self.before, self.after))
+        return (
+            f"the interval is {now:.3g} wide and {then:.3g} are expected, but a fit to these runs "
+            f"with the losses that the law gives them makes it {self.refitted:.3g}: they may "
+            "narrow it by less"
         )
 
     def _cost(self, swept: float) -> str:
         """What a sweep counts, next to what is quoted."""
         said = (
-            f"{self.flops:.3g} FLOPs, counted as 6ND or as the table does; a sweep counts "
-            f"attention and the output layer too, {_more(swept / self.flops)} in all at its usual "
-            f"vocabulary of {USUAL_VOCABULARY:,} and context of {USUAL_CONTEXT}"
+            f"{self.flops:.3g} FLOPs, as 6ND or as the table counts them; a sweep counts attention "
+            f"and the output layer too: {_more(swept / self.flops)} (vocabulary "
+            f"{USUAL_VOCABULARY:,}, context {USUAL_CONTEXT})"
         )
         if swept <= _DEARER * self.budget:
             return said
@@ -245,11 +300,13 @@ class NextRuns:
             "flops": self.flops,
             "sweep_flops": self.swept,
             "narrows": self.narrows,
+            "refitted_width": self.refitted,
             "candidates": self.candidates,
             "width": self.width,
             "needed": self.needed,
             "stop": self.stop,
             "runs": [run.to_json() for run in self.runs],
+            "text": self.text and self.text.to_json(self.runs, self._point[1]),
             "trials": self.trials and self.trials.to_json(),
             "written": self.written or None,
             "unwritten": self.unwritten or None,
@@ -266,14 +323,13 @@ class NextRuns:
         lines = [self.verdict]
         for run in self.runs:
             where = f"{run.size} at {format_count(run.tokens)} tokens, seed {run.seed}"
-            expected = digits.ends(run.low, run.high, self.loss)
-            lines.append(f"{where}: {run.flops:.2g} FLOPs, expect {expected}; {run.reason}")
+            lines.append(f"{where}: {run.flops:.2g} FLOPs; {run.reason}")
         lines += [f"{name}: {text}" for name, text in self.said()]
         return "\n".join([*lines, *(f"note: {line}" for line in with_codes(self.notes))])
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        headings = ("size", "N", "D", "D/N", "seed", "FLOPs", "interval expected", "why")
+        headings = ("size", "N", "D", "D/N", "seed", "FLOPs", "narrowing lost without", "why")
         rows = [
             (
                 run.size,
@@ -282,7 +338,7 @@ class NextRuns:
                 f"{run.tokens_per_param:.3g}",
                 run.seed,
                 f"{run.flops:.2g}",
-                digits.ends(run.low, run.high, self.loss),
+                lost_said(run),
                 run.reason,
             )
             for run in self.runs
@@ -294,6 +350,11 @@ class NextRuns:
             html.notes(self.notes),
         ]
         return "".join(parts)
+
+
+def lost_said(run: ProposedRun) -> str:
+    """`30%` of the narrowing; empty if it is not known."""
+    return "" if run.lost_without is None else f"{run.lost_without:.0%}"
 
 
 def _more(times: float) -> str:

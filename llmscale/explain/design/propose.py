@@ -63,7 +63,8 @@ class Choice:
             self.together or self.wanted.budget,
             self._shares,
             len(candidates),
-            self.wanted.width,
+            expected=self._ends(outlook.first, batch[-1].after.first) if batch else None,
+            width=self.wanted.width,
             needed=needed if self.wanted.width is not None else None,
             stop=ending.said(needed, _LARGEST * self.wanted.budget),
             notes=self.forecast.all_notes,
@@ -142,7 +143,6 @@ class Choice:
             tokens = float(candidates.tokens[one.run])
             seed = size.seeds.get(tokens, 0) + counted.get(one.run, 0)
             counted[one.run] = counted.get(one.run, 0) + 1
-            low, high = self._ends(outlook.first, one.after.first)
             found.append(
                 ProposedRun(
                     size.name,
@@ -153,8 +153,6 @@ class Choice:
                     float(candidates.flops[one.run]),
                     _kind(size, seed),
                     reason_of(one, candidates, self.laws[0].fit, again=seed > 0),
-                    low,
-                    high,
                     one.after.first.horizon,
                 )
             )

@@ -91,9 +91,10 @@ def sizes_of(runs: RunTable, sweep: OwnSweep | None, least: float, most: float) 
     named = sweep is not None and "size" in frame
     of_size = frame["params"] if named else (np.log(frame["params"]) / _ALIKE).round()
     known = [_known(some, sweep) for _, some in frame.groupby(of_size)]
-    wanted = new_params(least, most, [size.params for size in known])
+    inside = [size.params for size in known if least <= size.params <= most]
+    wanted = new_params(least, most, inside)
     shape = _shape_of(frame) if sweep is not None else None
-    new = [_new(params) for params in wanted]
+    new = [_new(params, least, most) for params in wanted]
     if shape is not None:
         cooldown = sweep.cooldown if sweep else None
         new = _shapes(wanted, shape, runs.count, cooldown, known)
@@ -125,8 +126,8 @@ def _known(some: pd.DataFrame, sweep: OwnSweep | None) -> Size:
     )
 
 
-def _new(params: float) -> Size:
-    rounded = float(f"{params:.{_DIGITS}g}")
+def _new(params: float, least: float, most: float) -> Size:
+    rounded = min(max(float(f"{params:.{_DIGITS}g}"), least), most)
     return Size(_rounded(rounded), rounded, 6.0 * rounded)
 
 

@@ -56,7 +56,7 @@ def nothing_to_buy(wanted: Wanted, sizes: Sequence[Size], target: float) -> Noth
     if not open_to:
         return NothingToBuy(
             f"no size from {format_count(least)} to {format_count(most)} can be trained",
-            "widen --sizes",
+            _wider(sizes, least, most),
         )
     limit, name = wanted.run_limit(target)
     price, cheapest = min((size.flops_per_token * low * size.params, size.name) for size in open_to)
@@ -70,6 +70,16 @@ def nothing_to_buy(wanted: Wanted, sizes: Sequence[Size], target: float) -> Noth
         f"{price:.2g} FLOPs, more than {name}",
         _cheaper(wanted, name),
     )
+
+
+def _wider(sizes: Sequence[Size], least: float, most: float) -> str:
+    """Which limits of N hold a size."""
+    if not sizes:
+        return "widen --sizes"
+    middle = math.sqrt(least * most)
+    nearest = min(sizes, key=lambda size: abs(math.log(size.params / middle)))
+    ends = ",".join(format_count(float(f"{by * nearest.params:.2g}")) for by in (0.9, 1.1))
+    return f"widen --sizes: --sizes {ends} holds one of N = {nearest.params:,.0f}"
 
 
 def _cheaper(wanted: Wanted, limited_by: str) -> str:
@@ -177,8 +187,10 @@ class Ending:
                 "itself, which no run narrows"
             )
         if self.bought:
+            is_one = len(self.bought) == 1
+            best = "the best run" if is_one else f"the best {len(self.bought)} runs"
             found = (
-                f"the best runs that {flops} buy, {len(self.bought)}, are expected to narrow the "
+                f"{best} that {flops} buy {'is' if is_one else 'are'} expected to narrow the "
                 f"interval by {self.gained:.1%}, and less than {WORTH_IT:.0%} is not worth it"
             )
         else:

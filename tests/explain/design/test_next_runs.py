@@ -57,12 +57,11 @@ def test_the_interval_to_be_narrowed_is_the_one_that_predict_gives(
     assert found.loss == told.loss
 
 
-def test_a_batch_keeps_to_its_limits_and_each_run_narrows_the_interval(found: NextRuns) -> None:
+def test_a_batch_keeps_to_its_limits_and_narrows_the_interval(found: NextRuns) -> None:
     assert 1 <= len(found.runs) <= 8
     assert found.flops == pytest.approx(sum(6 * run.params * run.tokens for run in found.runs))
     assert found.flops <= 1e20 * 1.001
-    widths = [found.before[1] - found.before[0], *(run.high - run.low for run in found.runs)]
-    assert widths == sorted(widths, reverse=True)
+    assert found.after[1] - found.after[0] < found.before[1] - found.before[0]
     for run in found.runs:
         assert run.flops <= 3e19 * 1.001
         assert 3 <= run.tokens_per_param * 1.001 <= 300.5
@@ -84,6 +83,31 @@ def test_once_the_runs_are_made_predict_gives_about_the_interval_that_was_expect
     assert 0.85 < np.median(ratios) < 1.15
 
 
+def test_what_a_run_is_worth_is_what_predict_loses_without_it(
+    table: pd.DataFrame, found: NextRuns
+) -> None:
+    law = found.forecast.fit
+    assert law is not None
+    made = pd.DataFrame([{"params": run.params, "tokens": run.tokens} for run in found.runs])
+    made["loss"] = law.law.loss(made["params"].to_numpy(), made["tokens"].to_numpy())
+    asked: dict[str, Any] = {"bootstrap": 300, "law": law.law.name}
+    asked |= {"params": found.forecast.params, "tokens": found.forecast.tokens}
+
+    def width(runs: pd.DataFrame) -> float:
+        told = llmscale.predict(pd.concat([table, runs], ignore_index=True), **asked)
+        return float(told.high - told.low)
+
+    assert len(found.runs) > 1
+    assert found.refitted == pytest.approx(width(made))
+    assert not found.is_doubtful
+    doubted = replace(found, refitted=found.before[1] - found.before[0])
+    assert "they may narrow it by less" in dict(doubted.said())["doubt"]
+    now, then = found.before[1] - found.before[0], width(made)
+    for place, run in enumerate(found.runs[:1]):
+        lost = np.clip((width(made.drop(index=place)) - then) / (now - then), 0.0, 1.0)
+        assert run.lost_without == pytest.approx(lost, abs=0.02)
+
+
 def test_the_same_call_gives_the_same_runs(table: pd.DataFrame, found: NextRuns) -> None:
     assert proposed(table, max_run_flops=3e19).to_json() == found.to_json()
 
@@ -99,6 +123,9 @@ def test_a_width_stops_the_batch_or_says_what_it_takes(table: pd.DataFrame) -> N
     assert dear.needed > 2e18
     assert "is expected to take" in dear.stop
     assert "one run varies by" in proposed(table, width=1e-4).stop
+    met = proposed(table, width=2 * now)
+    assert met.runs == ()
+    assert "already no wider than" in met.verdict
 
 
 def test_a_budget_that_buys_nothing_worth_it_says_so(table: pd.DataFrame) -> None:
@@ -110,6 +137,15 @@ def test_a_budget_that_buys_nothing_worth_it_says_so(table: pd.DataFrame) -> Non
     enough = float(re.findall(r"keep them; (\S+) are", poor.stop)[0])
     assert proposed(table, budget=1.01 * enough, **small).runs
     assert "no run is proposed" in str(poor)
+
+
+def test_one_size_can_be_asked_for_and_one_that_is_too_dear_says_what_it_takes(
+    table: pd.DataFrame,
+) -> None:
+    for size in ("105M", "1M"):  # the cheapest 1M run is far below a share of the budget
+        assert {run.size for run in proposed(table, sizes=f"{size},{size}").runs} == {size}
+    with pytest.raises(InputError, match=r"1T at 3 tokens a parameter, takes 1\.8e\+25 FLOPs"):
+        proposed(table, sizes="1T,10T")
 
 
 def test_a_file_for_sweep_goes_on_with_the_sweep_of_the_table(
@@ -173,7 +209,9 @@ def test_where_the_target_lies_is_said_and_what_a_run_of_it_costs(table: pd.Data
 def test_a_batch_says_why_it_ends_and_to_ask_again_after_a_large_run(table: pd.DataFrame) -> None:
     spent = proposed(table)
     assert spent.runs[0].flops > 0.5e20
-    assert "ask again with its loss" in dict(spent.said())["then"]
+    assert "--max-run-flops keeps runs smaller" in dict(spent.said())["then"]
+    two = replace(spent, runs=spent.runs * 2)
+    assert "ask again with its loss before the others" in dict(two.said())["then"]
     assert "as many runs as --batch 1 allows" in proposed(table, max_run_flops=3e19, batch=1).stop
     nearly = proposed(table, budget=1e21, max_run_flops=3e20)
     assert "of the budget" in nearly.stop

@@ -258,3 +258,11 @@ def test_spikes_stand_in_the_table_and_a_fit_names_the_largest() -> None:
     found = read_table(table(spike_step=[None, 340, 20], spike_height=[None, 1.25, 0.4]))
     (note,) = (note for note in found.notes if note.code == "loss-spikes")
     assert "of 2 of 3 runs spiked, of r1 by 1.25 nats at step 340" in note.message
+    sweep = table(
+        spike_step=[None, 340, 20],
+        spike_height=[None, 1.25, 0.4],
+        run_id=["cff9d265e4d4", "fff9d265e4d4", "aff9d265e4d4"],
+        size=["1M", "2M", "4M"],
+    )
+    (note,) = (note for note in read_table(sweep).notes if note.code == "loss-spikes")
+    assert "spiked, of 2M at " in note.message

@@ -5,6 +5,7 @@ import pandas as pd
 
 from llmscale.errors import Note, listed
 from llmscale.notes.reading import LOSS_SPIKES, RETRIED_LEARNING_RATE
+from llmscale.runs.title import run_titles
 
 SUPERSEDED = "its trunk diverged and was tried again with a lower learning rate"
 
@@ -25,7 +26,7 @@ def notes(frame: pd.DataFrame) -> list[Note]:
         rates = [""] * len(again)
         if "lr" in again.columns:
             rates = again["lr"].astype(float).map("{:.3g}".format).to_list()
-        runs = zip(again["run_id"], rates, strict=True)
+        runs = zip(run_titles(again), rates, strict=True)
         named = [f"{run} (learning rate {rate})" for run, rate in runs]
         were = "run was" if len(again) == 1 else "runs were"
         message = (
@@ -35,10 +36,11 @@ def notes(frame: pd.DataFrame) -> list[Note]:
         found.append(RETRIED_LEARNING_RATE.note(message))
     spiked = frame[frame["spike_height"].notna()] if "spike_height" in frame.columns else frame[:0]
     if len(spiked):
-        worst = spiked.loc[spiked["spike_height"].astype(float).idxmax()]
+        place = int(spiked["spike_height"].to_numpy(dtype=float).argmax())
+        worst, title = spiked.iloc[place], run_titles(spiked)[place]
         message = (
             f"the training loss of {len(spiked)} of {len(frame)} runs spiked, of "
-            f"{worst['run_id']} by {float(worst['spike_height']):.2f} nats at step "
+            f"{title} by {float(worst['spike_height']):.2f} nats at step "
             f"{int(worst['spike_step'])}; their losses may be high"
         )
         found.append(LOSS_SPIKES.note(message))
