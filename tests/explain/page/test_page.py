@@ -269,6 +269,35 @@ def test_a_broken_address_is_told_and_the_rest_of_it_taken(
     assert tab.text("#told") == "left out of the address: gpus=<b>"
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("flops=1e50", ""),
+        ("flops=1e12", ""),
+        ("unique=0", ""),
+        ("ratio=1e-9", ""),
+        ("served=1e40", "1e+17: this page goes from 1M to 1e+17"),
+        ("mfu=2", "1: this page goes from 0.01 to 1"),
+        ("price=0", "0.01: this page goes from 0.01 to 100"),
+        ("context=1e12", "1,048,576: this page goes from 128 to 1,048,576"),
+    ],
+)
+def test_a_number_of_an_address_that_is_too_far_is_taken_as_the_nearest_which_is_told(
+    tab: Browser, page: llmscale.Page, asked: str, told: str
+) -> None:
+    tab.open(address(page, asked))
+    key = asked.partition("=")[0]
+    assert tab.text("#told").startswith(f"{asked} is taken as {told}")
+    state, ends = tab.value(
+        f"(key => [explorer.state[key], explorer.controls.get(key).limits])('{key}')"
+    )
+    assert state in [pytest.approx(end) for end in ends]
+    assert tab.value("Number.isFinite(explorer.decision.chosen.loss)")
+    for end in re.findall(r"this page goes from (\S+) to (\S+)$", tab.text("#told"))[0]:
+        tab.open(address(page, f"{key}={end}"))  # as it is shown
+        assert tab.text("#told") == ""
+
+
 def test_on_a_telephone_only_sliders_that_something_is_chosen_of_are_open(
     tab: Browser, page: llmscale.Page
 ) -> None:
