@@ -15,6 +15,7 @@ from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice
@@ -75,10 +76,13 @@ def next_runs(
 def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     wanted = wanted_of(spec)
     path = place_of_file(spec.output)
+    if path is not None:
+        refuse_input(path, asked.source)
     if spec.figure is not None:
         from llmscale.explain.figures._place import check_place
 
         check_place(Path(spec.figure))
+        refuse_input(Path(spec.figure), asked.source)
     choice = choice_of(_forecast(asked, spec, settings), wanted)
     if path is not None:
         check_one_recipe(choice.runs, choice.sweep)
