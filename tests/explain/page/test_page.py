@@ -319,7 +319,7 @@ def test_the_page_fits_the_screen_in_light_and_in_the_dark(
     for scheme in ("light", "dark"):
         feature = {"name": "prefers-color-scheme", "value": scheme}
         tab.call("Emulation.setEmulatedMedia", features=[feature])
-        tab.open(address(page), width=width)
+        tab.open(address(page, "flops=1e50&served=1e40&mfu=2&price=0&key=1"), width=width)
         room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert tab.value(room) == 0
         assert tab.value("document.querySelectorAll('#map .run, #curve .run').length") == 72

@@ -198,7 +198,8 @@ function lifetimeRows({ lifetime, best }, state) {
   if (lifetime === null) return [];
   const served = ['tokens served', formatCount(state.served), ''];
   if (!Number.isFinite(lifetime.lnD)) return [served, ['cheapest size', '-', 'none on this page']];
-  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller than the best, as good`;
+  const times = general(Math.exp(best.lnN - lifetime.lnN));
+  const smaller = times === '1' ? 'that of the best' : `${times}x smaller than the best, as good`;
   const training = `${formatFlops(Math.exp(LN6 + lifetime.lnN + lifetime.lnD))} FLOPs to train`;
   return [
     served,
