@@ -173,6 +173,18 @@ def test_what_the_page_decides_is_what_plan_decides(
     assert shown - {"extrapolates-far"} == codes
 
 
+@pytest.mark.parametrize("times", [0.999, 1.0, 1.001])
+def test_a_run_is_called_far_if_predict_calls_it_so(
+    tab: Browser, page: llmscale.Page, fit: llmscale.Fit, times: float
+) -> None:
+    """Of 100 times the FLOPs of the largest run, which has 1.8e21."""
+    params, tokens = 1e11, 3e11 * times
+    told = llmscale.predict(fit, params=params, tokens=tokens)
+    assert ("extrapolates-far" in {note.code for note in told.notes}) == (times > 1.0)
+    tab.open(address(page, f"flops={1.8e23 * times:g}&ratio={tokens / params:g}"))
+    assert ("extrapolates-far" in tab.text("#cautions")) == (times > 1.0)
+
+
 @pytest.mark.parametrize("width", [2, 1, 0.5])
 def test_serving_is_reckoned_as_advise_does(
     tab: Browser, page: llmscale.Page, fit: llmscale.Fit, width: float
@@ -242,6 +254,10 @@ def test_boxes_take_numbers_as_people_write_them(
     assert "above the best" in tab.text("#sentence")
     chosen, half = fit.law.loss(10e9, 50e9), fit.law.loss(5e9, 100e9)
     assert rows["half the choice"] == f"{100 * (half / chosen - 1):+.2g}%"
+    tab.type_into("#control-ratio-box", "200k")
+    said = "does not reach the choice's loss with 10,000 times the tokens"
+    assert said in tab.text("#plan")
+    tab.type_into("#control-tokens-box", "50B")
     tab.type_into("#control-tokens-box", "many")
     assert "this is no number: write it like" in tab.text(".problem:not(:empty)")
     assert plan_rows(tab) == rows

@@ -55,6 +55,7 @@ class Control {
     return { ...found, problem: `this page goes from ${ends.join(' to ')}` };
   }
 
+  /** A number in the middle of the slider, as it is written. */
   get example() {
     const [least, most] = this.limits;
     return this.format(Math.sqrt(least * most));
@@ -70,13 +71,17 @@ class Control {
     else this.box.removeAttribute('aria-invalid');
   }
 
+  /** How far along the slider a number lies, from 0 to 1. */
+  #shareOf(value) {
+    if (value === null) return this.free === 'high' ? 1 : 0;
+    const [low, high] = this.ends.map(Math.log);
+    return Math.min(Math.max((Math.log(value) - low) / (high - low), 0), 1);
+  }
+
   show(value) {
     const text = value === null ? this.word : this.format(value);
-    const [low, high] = this.ends.map(Math.log);
-    let share = value === null ? 0 : (Math.log(value) - low) / (high - low);
-    if (value === null && this.free === 'high') share = 1;
     this.box.value = text;
-    this.slider.value = Math.round(STEPS * Math.min(Math.max(share, 0), 1));
+    this.slider.value = Math.round(STEPS * this.#shareOf(value));
     this.slider.setAttribute('aria-valuetext', text);
     this.#say('');
   }
@@ -125,11 +130,13 @@ function stateOf(hash, start, controls) {
     const isKnown = Object.hasOwn(start, key);
     const { value, problem } = isKnown ? controls.get(key).read(text) : { problem: 'unknown' };
     wrong.isUnknown ||= !isKnown;
-    if (value === undefined) wrong.left.push(word);
-    else state[key] = value;
-    if (value !== undefined && problem) {
-      wrong.far.push(`${word} is taken as ${controls.get(key).format(value)}: ${problem}`);
+    if (value === undefined) {
+      wrong.left.push(word);
+      continue;
     }
+    state[key] = value;
+    const taken = () => controls.get(key).format(value);
+    if (problem) wrong.far.push(`${word} is taken as ${taken()}: ${problem}`);
   }
   return { state, told: toldOf(wrong, Object.keys(start)) };
 }

@@ -164,7 +164,7 @@ function halfRows({ metric }, half, name, whose) {
   }
   const more = Number.isFinite(half.compute)
     ? [`${general(half.compute)}x`, `the FLOPs, for ${whose} ${metric}`]
-    : ['-', `does not reach ${whose} ${metric} with ${grouped(MOST_TIMES)} times the tokens`];
+    : ['-', `does not reach ${whose} ${metric} with ${plainly(half.tried)} times the tokens`];
   return [
     [name, formatChange(half.loss), `on ${whose} ${metric}, for equal FLOPs`],
     [name, ...more],
