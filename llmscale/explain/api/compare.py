@@ -13,6 +13,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.compare_settings import CompareSpec
 from llmscale.explain.api.read import read_runs
 from llmscale.explain.api.settings import ReadingGiven, reading_given
+from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.forecast.asked import numbers_asked
 from llmscale.explain.recipes.compare import check_budgets, compare_recipes
 from llmscale.explain.recipes.comparison import RecipeComparison
@@ -62,7 +63,7 @@ def compare(
     keywords |= {"level": level, "seed": seed, "output": output, "title": title, **reading}
     spec = with_keywords(CompareSpec(), keywords, "the call")
     budgets = () if spec.at is None else np.atleast_1d(numbers_asked("at", spec.at)).tolist()
-    path = _place(spec)
+    path = _place(spec, sources)
     tables, column = _tables(sources, spec, reading_given(reading))
     baseline, why = spec.baseline, ""
     if column is not None and baseline is None:
@@ -94,7 +95,7 @@ def _drawn(found: RecipeComparison, path: Path, title: str | None) -> Path:
     return path
 
 
-def _place(spec: CompareSpec) -> Path | None:
+def _place(spec: CompareSpec, sources: Sequence[Any]) -> Path | None:
     """The file to draw, checked before anything is compared."""
     if spec.output is None:
         return None
@@ -102,6 +103,7 @@ def _place(spec: CompareSpec) -> Path | None:
 
     path = Path(os.path.expanduser(spec.output))
     check_place(path)
+    refuse_input(path, [table for _, table in _named(sources)])
     return path
 
 

@@ -18,6 +18,7 @@ from llmscale.explain.api.predict import fit_of
 from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
@@ -62,7 +63,7 @@ def explore(
     spec = asked_spec(ExploreSpec, {**keywords, **settings})
     gpu_named(spec.gpu)
     if spec.output is not None:
-        check_place(spec.output)
+        refuse_input(check_place(spec.output), source)
     reading, options = reading_given(settings), options_given(spec, settings)
     source = source_asked(source, spec.published)
     asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)

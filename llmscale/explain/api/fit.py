@@ -26,6 +26,7 @@ from llmscale.explain.api.settings import (
     options_given,
     reading_given,
 )
+from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.estimation.options import CONSTRAINTS, Options, asked_for
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
@@ -177,7 +178,9 @@ def _place(keep: Keep, source: Any, runs: RunTable) -> Path | None:
     if keep is False:
         return None
     if isinstance(keep, (str, Path)):
-        return Path(os.path.expanduser(keep))
+        path = Path(os.path.expanduser(keep))
+        refuse_input(path, source)
+        return path
     # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
     is_part = not {"--where", "--best-of"}.isdisjoint(runs.asked)
     if runs.path.is_dir() and not is_part and not is_url(source):

@@ -16,6 +16,7 @@ from llmscale.explain.api.next_worth import with_worth
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice
@@ -78,10 +79,13 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     _check_table(asked.source)
     wanted = wanted_of(spec)
     path = place_of_file(spec.output)
+    if path is not None:
+        refuse_input(path, asked.source)
     if spec.figure is not None:
         from llmscale.explain.figures._place import check_place
 
         check_place(Path(spec.figure))
+        refuse_input(Path(spec.figure), asked.source)
     choice = choice_of(_forecast(asked, spec, settings), wanted)
     if path is not None:
         check_one_recipe(choice.runs, choice.sweep)

@@ -22,6 +22,7 @@ from llmscale.explain.api.predict import fit_of
 from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
@@ -103,6 +104,7 @@ def plan(
     place = None if spec.output is None else Path(spec.output).expanduser()
     if place is not None:
         check_place(place)
+        refuse_input(place, source)
     reading, options = reading_given(settings), options_given(spec, settings)
     source = source_asked(source, spec.published)
     asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)

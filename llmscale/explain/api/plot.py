@@ -18,6 +18,7 @@ from llmscale.explain.api.settings import (
     options_given,
     reading_given,
 )
+from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.diagnostics.mixing import MIXED_CODES
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
@@ -70,6 +71,8 @@ def plot(
         check_given(one, asked)
     runs = given[0].runs if given else read_for(asked)
     path = _path(spec, asked, runs)
+    if path is not None:
+        refuse_input(path, source)
     evidence = _evidence(chosen, asked, runs)
     with drawing_notes() as notes:
         drawing = chosen.draw(evidence, width=spec.width, title=spec.title)

@@ -126,6 +126,11 @@ def table_of(fit_path: Path) -> str:
     return str(_payload(fit_path)["kept"].get("table"))
 
 
+def named_table(fit_path: Path) -> Path:
+    """The table that the fit in a file says it was made from. Raises InputError."""
+    return Path(str(_payload(fit_path).get("table")))
+
+
 def _payload(path: Path) -> dict[str, Any]:
     """What the file holds, if it is whole and of this format."""
     try:

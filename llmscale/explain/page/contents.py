@@ -147,7 +147,8 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "sentence": said,
     }
     notes = evidence.told.all_notes
-    about = (*_said(evidence.told), *_of_other_laws(evidence, others))
+    read = ("read", fit.origin.reading)
+    about = (read, *_said(evidence.told), *_of_other_laws(evidence, others))
     shown = remarks(about, notes, _lacking(fit, _lost(fit, surface)), fit.origin.path)
     return Page(assembled(texts, shown, data), said, fit, notes)
 

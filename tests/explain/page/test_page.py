@@ -173,6 +173,18 @@ def test_what_the_page_decides_is_what_plan_decides(
     assert shown - {"extrapolates-far"} == codes
 
 
+@pytest.mark.parametrize("times", [0.999, 1.0, 1.001])
+def test_a_run_is_called_far_if_predict_calls_it_so(
+    tab: Browser, page: llmscale.Page, fit: llmscale.Fit, times: float
+) -> None:
+    """Of 100 times the FLOPs of the largest run, which has 1.8e21."""
+    params, tokens = 1e11, 3e11 * times
+    told = llmscale.predict(fit, params=params, tokens=tokens)
+    assert ("extrapolates-far" in {note.code for note in told.notes}) == (times > 1.0)
+    tab.open(address(page, f"flops={1.8e23 * times:g}&ratio={tokens / params:g}"))
+    assert ("extrapolates-far" in tab.text("#cautions")) == (times > 1.0)
+
+
 @pytest.mark.parametrize("width", [2, 1, 0.5])
 def test_serving_is_reckoned_as_advise_does(
     tab: Browser, page: llmscale.Page, fit: llmscale.Fit, width: float
@@ -242,6 +254,10 @@ def test_boxes_take_numbers_as_people_write_them(
     assert "above the best" in tab.text("#sentence")
     chosen, half = fit.law.loss(10e9, 50e9), fit.law.loss(5e9, 100e9)
     assert rows["half the choice"] == f"{100 * (half / chosen - 1):+.2g}%"
+    tab.type_into("#control-ratio-box", "200k")
+    said = "does not reach the choice's loss with 10,000 times the tokens"
+    assert said in tab.text("#plan")
+    tab.type_into("#control-tokens-box", "50B")
     tab.type_into("#control-tokens-box", "many")
     assert "this is no number: write it like" in tab.text(".problem:not(:empty)")
     assert plan_rows(tab) == rows
@@ -269,6 +285,35 @@ def test_a_broken_address_is_told_and_the_rest_of_it_taken(
     assert tab.text("#told") == "left out of the address: gpus=<b>"
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("flops=1e50", ""),
+        ("flops=1e12", ""),
+        ("unique=0", ""),
+        ("ratio=1e-9", ""),
+        ("served=1e40", "1e+17: this page goes from 1M to 1e+17"),
+        ("mfu=2", "1: this page goes from 0.01 to 1"),
+        ("price=0", "0.01: this page goes from 0.01 to 100"),
+        ("context=1e12", "1,048,576: this page goes from 128 to 1,048,576"),
+    ],
+)
+def test_a_number_of_an_address_that_is_too_far_is_taken_as_the_nearest_which_is_told(
+    tab: Browser, page: llmscale.Page, asked: str, told: str
+) -> None:
+    tab.open(address(page, asked))
+    key = asked.partition("=")[0]
+    assert tab.text("#told").startswith(f"{asked} is taken as {told}")
+    state, ends = tab.value(
+        f"(key => [explorer.state[key], explorer.controls.get(key).limits])('{key}')"
+    )
+    assert state in [pytest.approx(end) for end in ends]
+    assert tab.value("Number.isFinite(explorer.decision.chosen.loss)")
+    for end in re.findall(r"this page goes from (\S+) to (\S+)$", tab.text("#told"))[0]:
+        tab.open(address(page, f"{key}={end}"))  # as it is shown
+        assert tab.text("#told") == ""
+
+
 def test_on_a_telephone_only_sliders_that_something_is_chosen_of_are_open(
     tab: Browser, page: llmscale.Page
 ) -> None:
@@ -290,7 +335,7 @@ def test_the_page_fits_the_screen_in_light_and_in_the_dark(
     for scheme in ("light", "dark"):
         feature = {"name": "prefers-color-scheme", "value": scheme}
         tab.call("Emulation.setEmulatedMedia", features=[feature])
-        tab.open(address(page), width=width)
+        tab.open(address(page, "flops=1e50&served=1e40&mfu=2&price=0&key=1"), width=width)
         room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert tab.value(room) == 0
         assert tab.value("document.querySelectorAll('#map .run, #curve .run').length") == 72

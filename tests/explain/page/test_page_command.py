@@ -33,6 +33,7 @@ def test_what_is_said_of_one_budget_names_it_and_the_law_is_told_to_be_of_all(
     for html, name, runs in ((chosen, "law", grid()[::2]), (named, "N*", grid())):
         largest = 6 * (runs["params"] * runs["tokens"]).max()
         assert f"<b>{name} at {largest:.3g} FLOPs, those of the largest run:</b>" in html
+        assert "<b>read:</b> N = params, D = tokens, " in html
     assert ("<b>other laws:</b>" in chosen, "<b>other laws:</b>" in named) == (True, False)
 
 

@@ -64,6 +64,7 @@ def check_said(tab: Browser) -> None:
     )
     found = [word for word in _NO_NUMBER if word in body]
     assert not found, (found, tab.value("location.hash"))
+    assert tab.value("Number.isFinite(explorer.decision.chosen.loss)"), tab.value("location.hash")
     assert not [event for event in tab.events if event.get("method") in _TROUBLE]
 
 

@@ -2,6 +2,7 @@
 // of the page keeps.
 
 const STEPS = 1000;
+const AS_SHOWN = 5e-3; // an end of a slider has three digits, and may be typed so
 
 /** A slider in logarithms with a box next to it. With a `word` it may also set nothing: null, for
  * which the word is typed, and, if it has a `free` end, the slider goes there. */
@@ -39,18 +40,25 @@ class Control {
     else this.changed(value);
   }
 
-  /** What a text says: a number, or null for the free end; or what is wrong with it. */
+  /** What a text says: a number, or null for the free end. With what is wrong with it, if anything
+   * is, comes the nearest value that is right, if there is one. */
   read(text) {
     const word = text.trim().toLowerCase();
-    if (this.word && ['', '0', this.word].includes(word)) return { value: null };
+    if (this.word && ['', this.word, this.none].includes(word)) return { value: null };
     const value = parseCount(word);
+    if (Number.isNaN(value)) return { problem: `this is no number: write it like ${this.example}` };
     const [least, most] = this.limits;
-    const example = this.format(Math.sqrt(least * most));
-    if (Number.isNaN(value)) return { problem: `this is no number: write it like ${example}` };
-    if (value < least * (1 - 1e-3) || value > most * (1 + 1e-3)) {
-      return { problem: `this page goes from ${this.format(least)} to ${this.format(most)}` };
-    }
-    return { value: this.whole ? Math.round(value) : value };
+    const nearest = Math.min(Math.max(value, least), most);
+    const found = { value: this.whole ? Math.round(nearest) : nearest };
+    if (Math.abs(value - nearest) <= AS_SHOWN * nearest) return found;
+    const ends = [least, most].map((end) => this.format(end));
+    return { ...found, problem: `this page goes from ${ends.join(' to ')}` };
+  }
+
+  /** A number in the middle of the slider, as it is written. */
+  get example() {
+    const [least, most] = this.limits;
+    return this.format(Math.sqrt(least * most));
   }
 
   #rounded(value) {
@@ -63,13 +71,17 @@ class Control {
     else this.box.removeAttribute('aria-invalid');
   }
 
+  /** How far along the slider a number lies, from 0 to 1. */
+  #shareOf(value) {
+    if (value === null) return this.free === 'high' ? 1 : 0;
+    const [low, high] = this.ends.map(Math.log);
+    return Math.min(Math.max((Math.log(value) - low) / (high - low), 0), 1);
+  }
+
   show(value) {
     const text = value === null ? this.word : this.format(value);
-    const [low, high] = this.ends.map(Math.log);
-    let share = value === null ? 0 : (Math.log(value) - low) / (high - low);
-    if (value === null && this.free === 'high') share = 1;
     this.box.value = text;
-    this.slider.value = Math.round(STEPS * Math.min(Math.max(share, 0), 1));
+    this.slider.value = Math.round(STEPS * this.#shareOf(value));
     this.slider.setAttribute('aria-valuetext', text);
     this.#say('');
   }
@@ -107,22 +119,33 @@ function hashOf(state, start) {
   return words.toString();
 }
 
-/** The state that a hash stands for, and what to say of its words that stand for none, which are
- * left out. */
+/** The state that a hash stands for, and what to say of its words that stand for none. */
 function stateOf(hash, start, controls) {
   const state = { ...start };
-  const wrong = [];
-  let isUnknown = false;
+  const wrong = { far: [], left: [], isUnknown: false };
   // In 1e+22 it is a plus, which would be read as a blank.
   const words = hash.replace(/^#/, '').replaceAll('+', '%2B');
   for (const [key, text] of new URLSearchParams(words)) {
+    const word = `${key}=${text}`.slice(0, 40);
     const isKnown = Object.hasOwn(start, key);
-    const found = isKnown ? controls.get(key).read(text) : { problem: 'unknown' };
-    isUnknown ||= !isKnown;
-    if (found.problem) wrong.push(`${key}=${text}`.slice(0, 40));
-    else state[key] = found.value;
+    const { value, problem } = isKnown ? controls.get(key).read(text) : { problem: 'unknown' };
+    wrong.isUnknown ||= !isKnown;
+    if (value === undefined) {
+      wrong.left.push(word);
+      continue;
+    }
+    state[key] = value;
+    const taken = () => controls.get(key).format(value);
+    if (problem) wrong.far.push(`${word} is taken as ${taken()}: ${problem}`);
   }
-  const keys = isUnknown ? `; its keys are ${Object.keys(start).join(', ')}` : '';
-  const told = wrong.length ? `left out of the address: ${wrong.join(', ')}${keys}` : '';
-  return { state, told };
+  return { state, told: toldOf(wrong, Object.keys(start)) };
+}
+
+/** A sentence on the words of an address that are too far, which the nearest is taken for, and on
+ * those that are left out. */
+function toldOf({ far, left, isUnknown }, keys) {
+  const said = [...far];
+  if (left.length) said.push(`left out of the address: ${left.join(', ')}`);
+  if (isUnknown) said.push(`its keys are ${keys.join(', ')}`);
+  return said.join('; ');
 }

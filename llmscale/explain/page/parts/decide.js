@@ -146,9 +146,14 @@ class LimitedLaw {
     return ends.map((end) => lastPlace(near, best.lnN, end));
   }
 
+  /** ln D of the most tokens that are tried from `least` on, as far as the page goes. */
+  mostTokens(least) {
+    return Math.min(least + Math.log(MOST_TIMES), this.surface.ends.tokens[1]);
+  }
+
   /** The least ln D, from `least` on, with which a size reaches a loss; infinite if none does. */
   tokensFor(lnN, loss, least) {
-    const most = Math.min(least + Math.log(MOST_TIMES), this.surface.ends.tokens[1]);
+    const most = this.mostTokens(least);
     if (!(least < most)) return Infinity;
     const isShort = (lnD) => !(this.loss(lnN, lnD) <= loss);
     // A law may rise again with many more tokens: so the first place is looked for.
@@ -186,13 +191,15 @@ function lifetimeOf(law, best, served) {
 }
 
 /** What a model of half the size costs: a share of the loss at the same FLOPs, with twice the
- * tokens, or so many times the FLOPs for the same loss. */
+ * tokens, or so many times the FLOPs for the same loss, and with how many times the tokens it was
+ * tried to get there. */
 function halfOf(law, lnC, run) {
   const lnN = run.lnN - Math.LN2;
   const lnD = law.tokensFor(lnN, run.loss, run.lnD);
   return {
     loss: law.loss(lnN, lnC - LN6 - lnN) / run.loss - 1,
     compute: Math.exp(LN6 + lnN + lnD - lnC),
+    tried: Math.exp(law.mostTokens(run.lnD) - run.lnD),
   };
 }
 

@@ -12,7 +12,8 @@ class Frontier {
   }
 
   /** N, D and loss of the best run, and their intervals; NaN for ends that there are none of. At a
-   * budget that Python computed all is exact; between two the interval of the loss is for drawings. */
+   * budget that Python computed all is exact; between two the interval of the loss is only good
+   * enough to draw. */
   at(lnC) {
     const rows = rowsAround(this.table.flops, lnC);
     const value = (name) => alongLine(this.table[name], rows);
@@ -29,14 +30,18 @@ class Frontier {
     };
   }
 
-  /** ln N of the size that so many tokens are the best for: beyond the table by its last slope. */
+  /** ln N of the size that so many tokens are the best for: outside of the table by the slope at
+   * its end. */
   sizeFor(lnD) {
     const { tokens, params } = this.table;
+    const last = tokens.length - 1;
     const after = tokens.findIndex((one) => one >= lnD);
-    const right = after === -1 ? tokens.length - 1 : Math.max(after, 1);
+    let right = after === -1 ? last : after;
+    let left = Math.max(right - 1, 0);
     // Budgets may lie next to each other: a slope takes some distance.
-    let left = right - 1;
-    while (left > 0 && tokens[right] - tokens[left] < 1e-3) left -= 1;
+    const isShort = () => tokens[right] - tokens[left] < 1e-3;
+    while (left > 0 && isShort()) left -= 1;
+    while (right < last && isShort()) right += 1;
     const slope = (params[right] - params[left]) / (tokens[right] - tokens[left]);
     return params[right] + slope * (lnD - tokens[right]);
   }

@@ -30,7 +30,7 @@ function slidersOf(page) {
     serving: [
       {
         key: 'served', label: 'tokens to serve', ends: [1e6, 1e17], format: formatCount,
-        free: 'low', word: 'none',
+        free: 'low', word: 'none', none: '0',
       },
       { key: 'context', label: 'context, tokens', ends: contexts, ...whole },
     ],
@@ -112,9 +112,21 @@ class Explorer {
 
   /** Take the state that the address names. */
   readAddress() {
-    const { state, told } = stateOf(location.hash, this.page.start, this.controls);
+    const read = () => stateOf(location.hash, this.page.start, this.controls);
+    this.#limit(Math.log(read().state.flops)); // by which the other words are judged
+    const { state, told } = read();
     this.take(state);
     this.tell(told);
+  }
+
+  /** Let nobody choose what is not on the page at a budget. */
+  #limit(lnC) {
+    const ends = new LimitedLaw(this.page, null).sizes(lnC).reverse();
+    const limit = (key, lnAt) => {
+      this.controls.get(key).limits = ends.map((lnN) => Math.exp(lnAt(lnN)));
+    };
+    limit('tokens', (lnN) => lnC - LN6 - lnN);
+    limit('ratio', (lnN) => lnC - LN6 - 2 * lnN);
   }
 
   /** Sliders have moved, or a run was picked: change what they stand for. */
@@ -141,15 +153,12 @@ class Explorer {
   }
 
   #showControls() {
-    const { chosen, law, lnC, training } = this.decision;
-    const [least, most] = law.sizes(lnC);
+    const { chosen, lnC, training } = this.decision;
     const shown = { ...this.state };
     shown.tokens = Math.exp(chosen.lnD);
     shown.ratio = Math.exp(chosen.lnD - chosen.lnN);
     shown.mfu = training.mfu;
-    // What is left of the page at this budget.
-    this.controls.get('tokens').limits = [most, least].map((lnN) => Math.exp(lnC - LN6 - lnN));
-    this.controls.get('ratio').limits = [most, least].map((lnN) => Math.exp(lnC - LN6 - 2 * lnN));
+    this.#limit(lnC);
     for (const [key, control] of this.controls) control.show(shown[key]);
     document.getElementById('best').disabled = chosen.isBest;
     document.getElementById('key-lifetime').hidden = this.state.served === null;

@@ -46,15 +46,15 @@ function viewOf(page, decision) {
   const seen = [chosen, best, frontier.at(frontier.first + LN10), frontier.at(top)];
   if (lifetime) seen.push(lifetime);
   for (const run of runs) seen.push({ lnN: Math.log(run.params), lnD: Math.log(run.tokens) });
-  const around = (name, ends) => {
+  const holding = (name, ends) => {
     const values = seen.map((one) => one[name]).filter(Number.isFinite);
     const low = Math.floor((Math.min(...values) - 0.3) / HALF_DECADE) * HALF_DECADE;
     const high = Math.ceil((Math.max(...values) + 0.3) / HALF_DECADE) * HALF_DECADE;
     return [Math.max(low, ends[0]), Math.min(high, ends[1])];
   };
   return {
-    params: around('lnN', surface.ends.params),
-    tokens: around('lnD', surface.ends.tokens),
+    params: holding('lnN', surface.ends.params),
+    tokens: holding('lnD', surface.ends.tokens),
   };
 }
 
@@ -178,10 +178,10 @@ function drawFrontier(inside, page, decision, x, y) {
     .map((lnC) => ({ lnC, ...law.best(lnC) }))
     .filter(({ loss }) => !(loss <= nothingLeft));
   const sized = best.filter((one) => Number.isFinite(one.params[0]));
-  const ends = (name, end) => sized.map((one) => Math.log(one[name][end]));
+  const least = (name) => sized.map((one) => Math.log(one[name][0]));
   const totals = sized.map((one) => one.lnC - LN6);
-  const left = steps(ends('params', 0), totals).map(([lnN, lnD]) => [x.at(lnN), y.at(lnD)]);
-  const right = steps(ends('tokens', 0), totals).map(([lnD, lnN]) => [x.at(lnN), y.at(lnD)]);
+  const left = steps(least('params'), totals).map(([lnN, lnD]) => [x.at(lnN), y.at(lnD)]);
+  const right = steps(least('tokens'), totals).map(([lnD, lnN]) => [x.at(lnN), y.at(lnD)]);
   const outline = pathOf([...left, ...right.reverse()], true);
   inside.append(svg('path', { class: 'frontier-band on-map', d: outline }));
   drawLine(inside, page, best, (one) => [x.at(one.lnN), y.at(one.lnD)]);

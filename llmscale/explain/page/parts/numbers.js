@@ -1,15 +1,14 @@
 // Numbers as people write them, in boxes and in sentences: the same as `llmscale predict` prints.
 
 const SUFFIXES = { k: 1e3, m: 1e6, b: 1e9, g: 1e9, t: 1e12 };
+const GROUPS = /(?<=\d),(?=\d{3}(?:\D|$))/g; // commas of 1,048,576
 const NUMBER = /^([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?)([kmbgt]?)$/i;
-const MOST = 1e36;
 
-/** The positive number that a text such as `1e22`, `7B` or `0.4` names; NaN if it names none. */
+/** The number that a text such as `1e22`, `7B` or `0.4` names; NaN if it names none. */
 function parseCount(text) {
-  const match = NUMBER.exec(text.trim().replaceAll('_', ''));
+  const match = NUMBER.exec(text.trim().replaceAll('_', '').replaceAll(GROUPS, ''));
   if (!match) return NaN;
-  const count = Number(match[1]) * (SUFFIXES[match[2].toLowerCase()] ?? 1);
-  return count > 0 && count <= MOST ? count : NaN;
+  return Number(match[1]) * (SUFFIXES[match[2].toLowerCase()] ?? 1);
 }
 
 /** A number to some significant digits, without zeros that say nothing: as Python's `%g`. */

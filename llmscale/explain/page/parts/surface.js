@@ -99,28 +99,32 @@ class Surface {
    * `h` is how far beyond the runs it lies. */
   interval(place, h) {
     const middle = this.level(...place);
-    const levels = this.hasInterval && Number.isFinite(middle) ? this.ofRefits(place) : null;
-    if (levels === null) return [NaN, NaN];
-    const sorted = levels.filter(Number.isFinite).sort();
-    const { widening } = this;
-    // Quantiles are of losses, between two of which the line is straight.
-    const end = (share) => quantileOf(sorted, share, (level) => this.ofLevel(level));
-    const [plainLow, plainHigh] = [end(widening.tail), end(1 - widening.tail)];
-    const [under, over] = [middle - this.toLevel(plainLow), this.toLevel(plainHigh) - middle];
-    const unit = widening.scale * Math.sqrt(h * h + widening.near * h);
+    if (!this.hasInterval || !Number.isFinite(middle)) return [NaN, NaN];
+    const [under, over] = this.#halves(place, middle);
+    const { most, below, above } = this.widening;
+    const allowed = (most ?? Infinity) * 0.5 * (under + over);
     const aside = this.offTheBest(...place);
-    const most = (widening.most ?? Infinity) * 0.5 * (under + over);
-    const rows = rowsAround(widening.at, h);
     const wider = (half, multipliers) => {
-      const by = Math.hypot(alongLine(multipliers, rows) * unit, aside);
-      const extra = Math.min(by, most);
+      const by = Math.min(Math.hypot(this.#far(h, multipliers), aside), allowed);
       // A plain interval that leaves out the law itself (half < 0) moves by as much.
-      return half > 0 ? Math.hypot(half, extra) : half + extra;
+      return half > 0 ? Math.hypot(half, by) : half + by;
     };
-    return [
-      this.ofLevel(middle - wider(under, widening.below)),
-      this.ofLevel(middle + wider(over, widening.above)),
-    ];
+    return [this.ofLevel(middle - wider(under, below)), this.ofLevel(middle + wider(over, above))];
+  }
+
+  /** How far the refits go below and above the level of a new run. */
+  #halves(place, middle) {
+    const { tail } = this.widening;
+    const sorted = this.ofRefits(place).filter(Number.isFinite).sort();
+    // Quantiles are of losses, between two of which the line is straight.
+    const end = (share) => this.toLevel(quantileOf(sorted, share, (level) => this.ofLevel(level)));
+    return [middle - end(tail), end(1 - tail) - middle];
+  }
+
+  /** By how much a level widens for being so far beyond the runs. */
+  #far(h, multipliers) {
+    const { scale, near, at } = this.widening;
+    return alongLine(multipliers, rowsAround(at, h)) * scale * Math.sqrt(h * h + near * h);
   }
 }
 

@@ -1,5 +1,7 @@
 // The plan in words: a sentence, and a table of text. Everything is set as text, never as markup.
 
+const ROUNDING = 1e-6; // of the logarithm of a count
+
 /** An element of HTML; its children may be texts, which are never read as markup. */
 function html(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -75,7 +77,7 @@ function cautionsOf(page, { lnC, beyond, passes, rises, lifetime, serving }, sta
   const { cautions, most_ratio: mostRatio, start, surface } = page;
   const found = otherLawOf(page, lnC);
   const ratio = lifetime ? Math.exp(lifetime.lnD - lifetime.lnN) : NaN;
-  if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
+  if (beyond > Math.log(cautions.far.limit) + ROUNDING) found.push(cautions.far);
   if (passes > cautions.text.limit) found.push(cautions.text);
   if (passes > 1 && !surface.knowsText) found.push(cautions.repetition);
   if (rises) found.push(cautions.rises);
@@ -160,10 +162,12 @@ function halfRows({ metric }, half, name, whose) {
   if (Math.abs(half.loss) < LEAST_SHOWN) {
     return [[name, 'as good', `under 0.01% of the ${metric}, for equal FLOPs`]];
   }
-  const more = Number.isFinite(half.compute) ? `${general(half.compute)}x` : 'never';
+  const more = Number.isFinite(half.compute)
+    ? [`${general(half.compute)}x`, `the FLOPs, for ${whose} ${metric}`]
+    : ['-', `does not reach ${whose} ${metric} with ${plainly(half.tried)} times the tokens`];
   return [
     [name, formatChange(half.loss), `on ${whose} ${metric}, for equal FLOPs`],
-    [name, more, `the FLOPs, for ${whose} ${metric}`],
+    [name, ...more],
   ];
 }
 
@@ -194,7 +198,8 @@ function lifetimeRows({ lifetime, best }, state) {
   if (lifetime === null) return [];
   const served = ['tokens served', formatCount(state.served), ''];
   if (!Number.isFinite(lifetime.lnD)) return [served, ['cheapest size', '-', 'none on this page']];
-  const smaller = `${general(Math.exp(best.lnN - lifetime.lnN))}x smaller than the best, as good`;
+  const times = general(Math.exp(best.lnN - lifetime.lnN));
+  const smaller = times === '1' ? 'that of the best' : `${times}x smaller than the best, as good`;
   const training = `${formatFlops(Math.exp(LN6 + lifetime.lnN + lifetime.lnD))} FLOPs to train`;
   return [
     served,
