@@ -18,6 +18,22 @@ TEXTS_DIFFER = Kind(
     means="The multiplier compares losses, which must be of one validation text.",
     remedy="Check that the column of the loss is of one validation text for all recipes.",
 )
+COMPARED_BY_6ND = Kind(
+    "compared-by-6nd",
+    DOUBT,
+    when="some recipes have FLOPs of their own and others have none, and the two counts differ",
+    means="C = 6ND is taken for all: two counts of FLOPs would pass for a difference of recipes.",
+    remedy="Nothing, or give every table a column flops of one count.",
+)
+FLOPS_COUNTS_DIFFER = Kind(
+    "flops-counts-differ",
+    DOUBT,
+    when="recipes have other FLOPs at equal N and D, by {limit:g} times or more",
+    means="If one recipe's runs cost more, that is a part of the multiplier; if its FLOPs are only "
+    "counted otherwise, it should be no part of it.",
+    remedy="If they are only counted otherwise, compare by C = 6ND: --columns flops=none.",
+    limit=1.05,
+)
 LADDERS_DIFFER = Kind(
     "ladders-differ",
     WRONG,

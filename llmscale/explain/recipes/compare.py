@@ -15,6 +15,7 @@ from llmscale.explain.recipes.checks import (
     notes_of,
 )
 from llmscale.explain.recipes.comparison import RecipeComparison
+from llmscale.explain.recipes.flops_counts import by_one_count
 from llmscale.explain.recipes.frontiers import (
     Frontiers,
     along_ladder,
@@ -57,6 +58,7 @@ def compare_recipes(
     InputError for recipes that do not compare."""
     notes = check_comparable(tables, by)
     column, more = chosen_metric(tables, metric)
+    tables, of_flops = by_one_count(tables)
     joined = join(tables, law, floor, column)
     check_overlap(joined)
     draws, outlying = draws_of(joined.runs, seed)
@@ -94,6 +96,7 @@ def compare_recipes(
             *_of_tables(tables),
             *notes,
             *more,
+            *of_flops,
             *_of_repeats(joined),
             *notes_of(joined, by),
             *_of_splits(joined, draws, today),
