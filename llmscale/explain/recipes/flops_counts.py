@@ -57,7 +57,9 @@ def _is_own(table: RunTable) -> bool:
 def _is_told(table: RunTable) -> bool:
     """Whether the user said that FLOPs are right as they stand: --units flops=1."""
     pairs = zip(table.asked[::2], table.asked[1::2], strict=True)
-    return any(name == "--units" and parse_units(value).get("flops") == "1" for name, value in pairs)
+    return any(
+        name == "--units" and parse_units(value).get("flops") == "1" for name, value in pairs
+    )
 
 
 def _recounted(

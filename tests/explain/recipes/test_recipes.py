@@ -223,10 +223,38 @@ def _one_table(column: str, **columns: Any) -> pd.DataFrame:
     return pd.concat([table.assign(**{column: name}) for name, table in tables.items()])
 
 
+def _counted(*factors: Any) -> dict[str, pd.DataFrame]:
+    """One recipe twice, its FLOPs counted as these times 6ND; None gives no FLOPs."""
+    tables = {}
+    for place, factor in enumerate(factors):
+        table = ladder(seed=place)
+        if factor is None:
+            table = table.drop(columns="flops")
+        else:
+            table["flops"] *= factor
+        tables["ab"[place]] = table
+    return tables
+
+
+_DRIFT = np.geomspace(2.5, 0.4, len(SIZES)).repeat(2)
+_SCATTER = 10.0 ** np.random.default_rng(1).uniform(-0.5, 0.5, 2 * len(SIZES))
+
+
+@pytest.mark.parametrize("reading", [{}, {"columns": "flops=none"}])
+def test_flops_counted_in_two_ways_are_no_difference_of_recipes(reading: dict[str, Any]) -> None:
+    tables = _counted(1.33, 1 if reading else None)
+    found = llmscale.compare(tables, **reading)
+    assert found.multipliers[0].low < 1 < found.multipliers[0].high
+    codes = {note.code for note in found.notes}
+    assert codes == (set() if reading else {"compared-by-6nd"})
+
+
 NOTES: dict[str, Callable[[], RecipeComparison]] = {
     "in-bits-per-byte": lambda: llmscale.compare(
         _two(vocab_size=(1000, 2000), bits_per_byte=(ladder()["loss"] / 3, ladder()["loss"] / 3.1))
     ),
+    "compared-by-6nd": lambda: llmscale.compare(_counted(1.33, None)),
+    "flops-counts-differ": lambda: llmscale.compare(_counted(1.33, 1)),
     "texts-differ": lambda: llmscale.compare(_one_table("data"), by="data"),
     "ladders-differ": lambda: llmscale.compare({"a": ladder(), "b": _with_more_tokens()}),
     "recipes-differ-too": lambda: llmscale.compare(
@@ -296,6 +324,15 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: [{"a": ladder(), "b": _steps()}],
         "rows are steps of runs",
     ),
+    "flops that drift": (
+        lambda: [_counted(1, _DRIFT)],
+        "a from 1 to 1, b from 2.5 to 0.4",
+    ),
+    "flops that scatter": (
+        lambda: [_counted(1, _SCATTER)],
+        "other times in runs of like sizes",
+    ),
+    "flops of active experts": (lambda: [_counted(0.2, None)], "two counts, which do not compare"),
     "other counts": (
         lambda: [{"a": ladder(), "b": ladder().rename(columns={"params": "params_total"})}],
         "which are not one size",

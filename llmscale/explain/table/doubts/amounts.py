@@ -178,8 +178,6 @@ def _refuse_sizes(taken: Taken, N: Array, D: Array, what: str) -> list[Note]:
     """Refuse, with the units that make N and D plausible."""
     found = _best_units(taken, with_flops=False)
     fix = f"say the units: --units {found or 'params=M,tokens=B or the like'}"
-    if 3 < N.min() < N.max() < 14 and 4 < D.min() < D.max() < 16:
-        fix += " (or params=log10,tokens=log10 if these are logarithms)"
     return _refuse(
         taken,
         f"{_ranges(taken)} of {taken.path} make {what}: a unit is wrong, or a column",

@@ -109,6 +109,8 @@ def identify(
             continue
         if rows.by_step(texts, alone=counted) if counted else rows.every_few_steps(texts):
             return rows.settle(texts, column)
+        if counted and rows.at_shared_steps(texts):
+            return rows.settle(texts, column)
         labels = labels or column
     if counted:
         ids = rows.alike()
@@ -212,6 +214,16 @@ class _Rows:
             return False
         known = self.usable & np.isfinite(self.along)
         return is_grid(group[known], self.along[known], self.params[known])
+
+    def at_shared_steps(self, ids: pd.Series) -> bool:
+        """Whether names stand at the same steps as others, as checkpoints of runs with one rule do,
+        however few a run has. Runs of equal FLOPs or tokens a parameter end at other steps."""
+        group = self.groups(ids)
+        if self.step is None or not self._proportional(self.step, group):
+            return False
+        table = pd.DataFrame({"step": self.step, "group": group})[self.usable].dropna()
+        names = table.groupby("step")["group"].nunique()
+        return bool((names > 1).mean() > 0.5)
 
     def every_few_steps(self, ids: pd.Series) -> bool:
         """Whether each name's rows lie equal steps apart, as runs of their own hardly do."""
