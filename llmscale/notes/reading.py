@@ -284,6 +284,21 @@ RUNS_CUT_SHORT = Kind(
     remedy="Leave such rows out.",
     limit=0.98,
 )
+RUNS_LACKING = Kind(
+    "runs-lacking",
+    DOUBT,
+    when="a sweep's table lacks runs that its sweep.json names",
+    means="The law is of the runs that are here; the others may be the largest ones.",
+    remedy="Give the sweep's own command again: it makes the table anew and finishes what is "
+    "missing.",
+)
+SWEEP_UNKNOWN = Kind(
+    "sweep-unknown",
+    NEWS,
+    when="a sweep's folder has no sweep.json, or (a doubt) one that cannot be read",
+    means="Nothing says which runs were asked for, and so whether the table has them all.",
+    remedy="Nothing, if the table is whole; else give the sweep's own command again.",
+)
 STATUS_UNKNOWN = Kind(
     "status-unknown",
     DOUBT,

@@ -34,6 +34,7 @@ from llmscale.explain.table.doubts.taken import Taken
 from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
 from llmscale.explain.table.rows import retries, weights
+from llmscale.explain.table.rows.asked_for import runs_asked_for
 from llmscale.explain.table.rows.best import columns_said, others_of_point
 from llmscale.explain.table.rows.identity import Identity, identify
 from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
@@ -311,6 +312,8 @@ def _notes(
         # Scores are what they are, but which way they go is to be seen.
         taken = _taken(frame[kept], found, units, judged.names[kept], read)
         doubts += plausible.check_score(taken)
+    if read.own:
+        doubts += runs_asked_for(raw, read.path)
     filtered = _filtered(asked, int(kept.sum()), int(judged.usable.sum()))
     return (
         *read.notes,
