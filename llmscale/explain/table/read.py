@@ -24,6 +24,7 @@ from llmscale.explain.table.columns.find import (
 from llmscale.explain.table.columns.loss_error import LOSS_SE, check_error
 from llmscale.explain.table.columns.names import OWN_TABLE
 from llmscale.explain.table.columns.quantities import check_above, with_quantities
+from llmscale.explain.table.columns.resolve import SOURCE_COLUMNS
 from llmscale.explain.table.columns.spelled_out import with_spelled_out
 from llmscale.explain.table.columns.units import known_units, parse_units
 from llmscale.explain.table.describe import describe, loss_unit_of, metric_of
@@ -237,8 +238,10 @@ def _read(source: Path | str | pd.DataFrame | None, asked: _Asked) -> _Read:
         nested=nested,
         scores=asked.scores,
     )
+    columns_there = list(raw.columns)
     raw, found, spelled = with_spelled_out(raw, found, asked.needs, path, asked.units)
     frame, more = with_quantities(raw, found.columns, asked.units, path, found.units)
+    frame.attrs[SOURCE_COLUMNS] = columns_there
     return _Read(path, raw, frame, found, own, tuple(notes), (*more, *spelled))
 
 

@@ -1,4 +1,4 @@
-"""Columns of sizes, tokens or FLOPs that hold their logarithms, and do not say so by their names."""
+"""Columns that hold logarithms of sizes, tokens or FLOPs, and do not say so by their names."""
 
 import itertools
 from collections.abc import Iterator, Mapping

@@ -50,6 +50,13 @@ def stepwise(group: NDArray[np.int_], along: NDArray[np.float64]) -> bool:
     return bool(found) and float(np.mean(found)) > 0.5
 
 
+def share_steps(group: NDArray[np.int_], step: NDArray[np.float64]) -> bool:
+    """Whether most steps stand in several groups, as those of checkpoints by one rule do. Runs of
+    equal FLOPs or tokens a parameter end at steps of their own."""
+    groups = pd.DataFrame({"step": step, "group": group}).dropna().groupby("step")["group"]
+    return bool((groups.nunique() > 1).mean() > 0.5)
+
+
 def _shared(group: NDArray[np.int_], scale: NDArray[np.float64]) -> bool:
     """Whether the groups have the same values."""
     order = np.sort(np.log(scale))
