@@ -91,3 +91,13 @@ def from_the_runs(horizon: float, *, below: bool = False) -> str:
     """`inside the runs`, `3.1x beyond the runs` or `57x below the runs`."""
     said = how_far(horizon, below=below)
     return f"{said} the runs" if below or said == "inside" else f"{said} beyond the runs"
+
+
+def share(part: float) -> str:
+    """`44%`, `0.3%`, `<0.1%`, and `99.7%` or `>99.9%` of what is nearly all."""
+    if 0 < part < 0.001:
+        return "<0.1%"
+    if 0.9995 <= part < 1 - 1e-6:
+        return ">99.9%"
+    near_an_end = part < 0.0095 or 0.995 <= part < 0.9995
+    return f"{part:.1%}" if near_an_end else f"{part:.0%}"

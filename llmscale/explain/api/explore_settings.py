@@ -37,7 +37,7 @@ class ExploreSpec(OfRuns):
     )
     law: str | type | None = setting(
         None,
-        help="A law in N and D, or ./mine.py:MyLaw.",
+        help="A law in N and D, data-constrained or bounded, or ./mine.py:MyLaw.",
         choices=law_names,
         **LAW_THAT_FORECASTS,
     )
