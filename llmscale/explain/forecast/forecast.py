@@ -19,7 +19,7 @@ from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
-from llmscale.explain.forecast.doubts import far_from_runs, too_high
+from llmscale.explain.forecast.too_far import far_from_runs, too_high
 from llmscale.explain.forecast.widths import (
     growth,
     multipliers,
