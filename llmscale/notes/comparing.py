@@ -25,15 +25,6 @@ COMPARED_BY_6ND = Kind(
     means="C = 6ND is taken for all: two counts of FLOPs would pass for a difference of recipes.",
     remedy="Nothing, or give every table a column flops of one count.",
 )
-FLOPS_COUNTS_DIFFER = Kind(
-    "flops-counts-differ",
-    DOUBT,
-    when="recipes have other FLOPs at equal N and D, by {limit:g} times or more",
-    means="If one recipe's runs cost more, that is a part of the multiplier; if its FLOPs are only "
-    "counted otherwise, it should be no part of it.",
-    remedy="If they are only counted otherwise, compare by C = 6ND: --columns flops=none.",
-    limit=1.05,
-)
 LADDERS_DIFFER = Kind(
     "ladders-differ",
     WRONG,
@@ -46,9 +37,10 @@ LADDERS_DIFFER = Kind(
 FLOPS_DIFFER = Kind(
     "flops-differ",
     DOUBT,
-    when="FLOPs per parameter and token of recipes differ {limit:g}-fold or more",
+    when="at equal N and D FLOPs of recipes differ 1.05-fold or more, or between sweeps, which "
+    "count what they do, {limit:g}-fold",
     means="A recipe takes more compute for each token, or its FLOPs are counted in another way.",
-    remedy="Count all alike: without a column of FLOPs C = 6 N D is taken.",
+    remedy="If they are only counted otherwise, compare by C = 6ND: --columns flops=none.",
     limit=1.3,
 )
 RUNS_UNPAIRED = Kind(

@@ -10,11 +10,13 @@ from llmscale.explain.estimation.levels import numbers
 from llmscale.explain.laws import Array
 from llmscale.explain.table import RunTable, parse_units
 from llmscale.explain.table.doubts.flops_trend import FlopsTrend, flops_trend
-from llmscale.notes.comparing import COMPARED_BY_6ND, FLOPS_COUNTS_DIFFER
+from llmscale.notes.comparing import COMPARED_BY_6ND, FLOPS_DIFFER
 from llmscale.quantity import format_count
 
 _SAME = 1.01
 """C within 1% of 6ND is 6ND, rounded."""
+_DIFFER = 1.05
+"""Counts this far apart are worth a word."""
 _ONE_COUNT = 2.0
 """C further from 6ND than this is of other parameters than N."""
 _MOST_CHANGE = 1.5
@@ -120,11 +122,11 @@ def _compared(tables: Mapping[str, RunTable], ratios: Mapping[str, Array]) -> tu
             "stand",
         )
     middle = np.sqrt(ends[0] * ends[1])
-    if middle.max() < FLOPS_COUNTS_DIFFER.limit * middle.min():
+    if middle.max() < _DIFFER * middle.min():
         return ()
     said = listed(f"{name} {value:.3g}" for name, value in zip(trends, middle, strict=True))
     return (
-        FLOPS_COUNTS_DIFFER.note(
+        FLOPS_DIFFER.note(
             f"at equal N and D recipes have other FLOPs (C/(6ND): {said}), which is a part of the "
             f"multiplier: if they are only counted otherwise, {_BY_6ND}"
         ),

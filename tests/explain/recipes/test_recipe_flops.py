@@ -43,12 +43,12 @@ def test_by_one_count_a_recipe_needs_its_own_compute(
 ) -> None:
     found = llmscale.compare(counted(*factors), **reading)
     assert found.multipliers[0].low < 1 < found.multipliers[0].high
-    assert {note.code for note in found.notes} & {"compared-by-6nd", "flops-counts-differ"} == codes
+    assert {note.code for note in found.notes} & {"compared-by-6nd", "flops-differ"} == codes
 
 
 def test_recipes_that_have_other_flops_at_one_size_are_told() -> None:
     notes = llmscale.compare(counted(1.33, 1)).notes
-    (note,) = (note for note in notes if note.code == "flops-counts-differ")
+    (note,) = (note for note in notes if note.code == "flops-differ")
     assert "(C/(6ND): a 1.33, b 1)" in note.message
 
 
