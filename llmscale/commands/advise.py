@@ -42,6 +42,8 @@ def advise(
 
 
 def _show(found: "Advice") -> None:
+    from llmscale.commands._fit_output import show_reading
+
     output.results.say("advice:", "bold", found.verdict, "bold")
     if found.disputed:
         output.results.say("disputed:", "bold", found.disputed)
@@ -49,6 +51,8 @@ def _show(found: "Advice") -> None:
     fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
     _show_options(found)
+    score = [f"score = {found.steps.score.read}"] if found.steps is not None else []
+    show_reading(fit.origin, fit.law.inputs, score)
     for name, text in found.said():
         output.results.say(f"{name}:", "", text)
 

@@ -48,9 +48,13 @@ def explore(
     Example: llmscale explore runs.csv --out page.html
     """
     import llmscale
+    from llmscale.commands._fit_output import reading
 
     _check_port(port, written=json or settings["output"] is not None)
     page = llmscale.explore(table, **settings)
+    text = reading(page.fit.origin, page.fit.law.inputs)
+    if text and not json:
+        output.tell(text)
     output.warn_all(page.notes, every=notes)
     if json:
         output.print_json(page.to_json())

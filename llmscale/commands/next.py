@@ -66,7 +66,11 @@ def _check_not_auto(own: Mapping[str, Any]) -> None:
 
 
 def _show(found: "NextRuns") -> None:
+    from llmscale.commands._fit_output import show_reading
+
     output.results.say("proposed:" if found.runs else "forecast:", "bold", found.verdict, "bold")
+    if found.forecast.fit is not None:
+        show_reading(found.forecast.fit.origin, found.forecast.fit.law.inputs)
     for name, said in found.background():
         output.results.say(f"{name}:", "", said)
     if found.runs:

@@ -22,7 +22,7 @@ def _keyword(found: re.Match[str]) -> str:
     if not found["name"]:
         return found[0]
     name, said = found["name"].replace("-", "_"), found["value"] or ""
-    value = said if said.endswith("...") else said.rstrip(",.:")
+    value = said if said.endswith("...") else said.rstrip(",.:?")
     ending = said[len(value) :]
     ends = bool(ending) or _CLAUSE_ENDS.match(found.string, found.end()) is not None
     # Other words belong to the sentence: "leave --law out", "--by goes with ...".

@@ -94,8 +94,23 @@ def times(factor: float, significant: int = 3) -> str:
     """`3.1x`, `1,970x`: how many times, without powers of ten as far as that is readable."""
     rounded = float(f"{factor:.{significant}g}")
     if not 10**significant <= rounded < 1e7:
-        return f"{factor:.{significant}g}x"
+        return f"{rounded:.{significant}g}x"
     return f"{rounded:,.0f}x"
+
+
+def how_far(horizon: float, *, below: bool = False, significant: int = 3) -> str:
+    """`inside`, `3.1x` or `57x below`: where a point lies that is exp(`horizon`) times beyond the
+    runs of a law, or `below` the smallest of them."""
+    said = times(math.exp(horizon), significant)
+    if horizon <= 0 or said == times(1.0, significant):
+        return "inside"
+    return f"{said} below" if below else said
+
+
+def from_the_runs(horizon: float, *, below: bool = False) -> str:
+    """`inside the runs`, `3.1x beyond the runs` or `57x below the runs`."""
+    said = how_far(horizon, below=below)
+    return f"{said} the runs" if below or said == "inside" else f"{said} beyond the runs"
 
 
 def share(part: float) -> str:

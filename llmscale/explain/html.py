@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from llmscale.errors import Note
+from llmscale.errors.keywords import as_keywords
 from llmscale.errors.printable import masked, one_line, shortened
 from llmscale.explain import digits
 from llmscale.notes import heaviest_first
@@ -34,10 +35,12 @@ def title(name: str, text: str = "") -> str:
     return f"<p><b>{_text(name)}</b> {_text(text)}</p>"
 
 
-def notes(found: Iterable[Note]) -> str:
-    """Every note with its code, the heaviest first; nothing if there is none."""
+def notes(found: Iterable[Note], *, keywords: bool = True) -> str:
+    """Every note with its code, the heaviest first, and options as `keywords` of Python; nothing
+    if there is none."""
+    said = as_keywords if keywords else str
     items = [
-        f"<li><code>{_text(note.code)}</code> {_text(note.message)}</li>"
+        f"<li><code>{_text(note.code)}</code> {_text(said(note.message))}</li>"
         for note in heaviest_first(found)
     ]
     if not items:

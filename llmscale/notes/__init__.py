@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterable
 
 from llmscale.errors import InputError, Note
+from llmscale.errors.keywords import as_keywords
 from llmscale.notes import comparing, fitting, measuring, predicting, reading
 from llmscale.notes.kind import Kind
 from llmscale.notes.kind import Weight as Weight
@@ -71,8 +72,10 @@ def weightiest(notes: Iterable[Note]) -> tuple[list[Note], int]:
 
 
 def with_codes(notes: Iterable[Note]) -> list[str]:
-    """Each note once with its code, the heaviest first: as a result prints them in Python."""
-    return [f"{note.code}: {note}" for note in heaviest_first(dict.fromkeys(notes))]
+    """Each note once with its code, the heaviest first: as a result prints them in Python, where
+    options are keywords."""
+    ordered = heaviest_first(dict.fromkeys(notes))
+    return [f"{note.code}: {as_keywords(note.message)}" for note in ordered]
 
 
 def as_markdown() -> str:

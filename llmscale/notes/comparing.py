@@ -18,6 +18,13 @@ TEXTS_DIFFER = Kind(
     means="The multiplier compares losses, which must be of one validation text.",
     remedy="Check that the column of the loss is of one validation text for all recipes.",
 )
+COMPARED_BY_6ND = Kind(
+    "compared-by-6nd",
+    DOUBT,
+    when="some recipes have FLOPs of their own and others have none, and the two counts differ",
+    means="C = 6ND is taken for all: two counts of FLOPs would pass for a difference of recipes.",
+    remedy="Nothing, or give every table a column flops of one count.",
+)
 LADDERS_DIFFER = Kind(
     "ladders-differ",
     WRONG,
@@ -30,9 +37,10 @@ LADDERS_DIFFER = Kind(
 FLOPS_DIFFER = Kind(
     "flops-differ",
     DOUBT,
-    when="FLOPs per parameter and token of recipes differ {limit:g}-fold or more",
+    when="at equal N and D FLOPs of recipes differ 1.05-fold or more, or between sweeps, which "
+    "count what they do, {limit:g}-fold",
     means="A recipe takes more compute for each token, or its FLOPs are counted in another way.",
-    remedy="Count all alike: without a column of FLOPs C = 6 N D is taken.",
+    remedy="If they are only counted otherwise, compare by C = 6ND: --columns flops=none.",
     limit=1.3,
 )
 RUNS_UNPAIRED = Kind(

@@ -16,11 +16,22 @@ UNITS_DOUBTFUL = Kind(
 FLOPS_SCATTERED = Kind(
     "flops-scattered",
     WRONG,
-    when="C/(6ND) differs by more than {limit:g} times between rows",
+    when="C/(6ND) differs by more than {limit:g} times between rows of like sizes (from 10 times "
+    "on the result is likely wrong)",
     means="One of the columns for N, D and C is another quantity, or tokens were computed with a "
-    "wrong batch.",
-    remedy="Say which columns are meant: --columns params=...,tokens=...,flops=...",
-    limit=10,
+    "wrong batch; or N counts all experts and C only the active ones.",
+    remedy="Say which columns are meant: --columns params=...,tokens=...,flops=...; flops=none "
+    "takes C = 6ND.",
+    limit=3,
+)
+FLOPS_DRIFT = Kind(
+    "flops-drift",
+    DOUBT,
+    when="C/(6ND) changes by {limit:g} times or more from the smallest size to the largest",
+    means="Attention and the output layer raise it at small sizes, by how much follows from the "
+    "shape; else FLOPs are wrong at one end. A budget means other runs at each size.",
+    remedy="Check how FLOPs were counted; --columns flops=none takes C = 6ND.",
+    limit=1.6,
 )
 FLOPS_FORWARD = Kind(
     "flops-forward",
@@ -272,6 +283,21 @@ RUNS_CUT_SHORT = Kind(
     means="If its schedule was cut off, its loss is too high.",
     remedy="Leave such rows out.",
     limit=0.98,
+)
+RUNS_LACKING = Kind(
+    "runs-lacking",
+    DOUBT,
+    when="a sweep's table lacks runs that its sweep.json names",
+    means="The law is of the runs that are here; the others may be the largest ones.",
+    remedy="Give the sweep's own command again: it makes the table anew and finishes what is "
+    "missing.",
+)
+SWEEP_UNKNOWN = Kind(
+    "sweep-unknown",
+    NEWS,
+    when="a sweep's folder has no sweep.json, or (a doubt) one that cannot be read",
+    means="Nothing says which runs were asked for, and so whether the table has them all.",
+    remedy="Nothing, if the table is whole; else give the sweep's own command again.",
 )
 STATUS_UNKNOWN = Kind(
     "status-unknown",

@@ -7,6 +7,7 @@ import numpy as np
 from llmscale.errors import InputError
 from llmscale.explain.api.fitted import tested
 from llmscale.explain.api.lowest_points import lowest_points
+from llmscale.explain.diagnostics.diagnose import faults_of_runs
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.trend import no_trend
 from llmscale.explain.forecast.asked import forecast_at
@@ -14,6 +15,9 @@ from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
+from llmscale.notes import heaviest_first
+from llmscale.notes.fitting import GROUP_OFF_LAW, OUTLIERS, TWO_KINDS_OF_RUNS
+from llmscale.notes.reading import LOSS_TOO_HIGH, ROWS_IN_OTHER_UNITS
 from llmscale.quantity import format_count
 
 _LEAST_COUNT = 10.0
@@ -23,6 +27,11 @@ _ANY_SIZE = 1e3
 tables span 17 at the most at 1e28 FLOPs."""
 _ANY_SIZE_WIDENED = 1e10
 """So of intervals with what is not known beyond the runs: there they spanned 129,000."""
+
+_FAULTS_OF_RUNS = {
+    kind.code
+    for kind in (OUTLIERS, TWO_KINDS_OF_RUNS, GROUP_OFF_LAW, ROWS_IN_OTHER_UNITS, LOSS_TOO_HIGH)
+}
 
 
 def best_of(fit: Fit, flops: Array, level: float) -> Forecast:
@@ -51,7 +60,8 @@ def check_trend(fit: Fit) -> None:
     if (flat := no_trend(fit)) is not None:
         raise InputError(
             f"these runs tell no best size: {flat.message}",
-            "name the column of the loss, --columns loss=NAME, or measure a wider range of runs",
+            f"{_first_of_all(fit)}name the column of the loss, --columns loss=NAME, or measure a "
+            "wider range of runs",
         )
 
 
@@ -71,5 +81,15 @@ def check_told(fit: Fit, best: Optimum) -> None:
         if what is not None:
             raise InputError(
                 f"these runs tell no best size: by {fit.law.name} {what}",
-                "ask for a loss at --params and --tokens, or measure several budgets at each size",
+                f"{_first_of_all(fit)}ask for a loss at --params and --tokens, or measure several "
+                "budgets at each size",
             )
+
+
+def _first_of_all(fit: Fit) -> str:
+    """What is said of runs that went wrong, which may be all that hides the optimum."""
+    notes = fit.notes
+    if fit.runs is not None and not fit.options.diagnostics:
+        notes = (*notes, *faults_of_runs(fit))
+    faults = [note for note in heaviest_first(notes) if note.code in _FAULTS_OF_RUNS]
+    return f"this may be why: {faults[0].message}; if it is not, " if faults else ""

@@ -224,7 +224,7 @@ def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | No
         fit = read_kept(path, None if chosen.name in LAWS else chosen)
         reason = _reason(fit, asked, chosen, runs, variable)
         if reason is None and not is_of(table, table_of(path)):
-            reason = "is of the table before it changed"
+            reason = _of_other_runs(fit, runs)
     except InputError as error:
         _log.info("%s: fitted again", error.problem)
         return None
@@ -236,6 +236,13 @@ def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | No
         return None
     _log.info("the fit kept in %s is used (--refit fits again)", path)
     return replace(fit, runs=table, notes=(*fit.notes, *_unusual(fit, asked.options)))
+
+
+def _of_other_runs(fit: Fit, runs: RunTable) -> str:
+    """That a fit next to a table is not of its runs: of another table, or of this one before."""
+    if fit.origin.path.name != runs.path.name:
+        return f"is of {fit.origin.path}, not of {runs.path}"
+    return "is of the table before it changed"
 
 
 def _unusual(fit: Fit, given: Mapping[str, Any]) -> list[Note]:

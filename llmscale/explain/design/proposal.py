@@ -170,6 +170,11 @@ class NextRuns:
         return "no run is proposed"
 
     @property
+    def reading(self) -> str:
+        """Which column became what."""
+        return self.forecast.fit.origin.reading if self.forecast.fit else ""
+
+    @property
     def side(self) -> Side:
         """On which side of the runs the target lies."""
         assert self.forecast.fit is not None
@@ -289,6 +294,7 @@ class NextRuns:
                 "flops": self.target_flops,
             },
             "law": self.forecast.fit.law.name if self.forecast.fit else None,
+            "read": self.reading or None,
             "laws": dict(self.laws),
             "level": self.forecast.level,
             "loss": self.loss,
@@ -320,7 +326,7 @@ class NextRuns:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        lines = [self.verdict]
+        lines = [self.verdict, *([f"read: {self.reading}"] if self.reading else [])]
         for run in self.runs:
             where = f"{run.size} at {format_count(run.tokens)} tokens, seed {run.seed}"
             lines.append(f"{where}: {run.flops:.2g} FLOPs; {run.reason}")

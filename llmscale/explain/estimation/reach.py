@@ -30,16 +30,26 @@ class Reach:
     def beyond(self, names: Sequence[str], at: Sequence[Array]) -> Array:
         """ln of how many times beyond the runs each point lies, or 0 inside: in FLOPs 6ND or in
         any input, whichever is most."""
+        beyond = np.maximum(*self._outside(names, at))
+        return np.asarray(np.where(beyond > 1e-9, beyond, 0.0))
+
+    def below(self, names: Sequence[str], at: Sequence[Array]) -> Array:
+        """Whether each point lies further below the smallest runs than beyond the largest."""
+        above, below = self._outside(names, at)
+        return np.asarray(below > above)
+
+    def _outside(self, names: Sequence[str], at: Sequence[Array]) -> tuple[Array, Array]:
+        """ln of how many times above the runs and below them each point lies, 0 or more."""
         with np.errstate(divide="ignore", invalid="ignore"):
             log_at = {name: np.log(values) for name, values in zip(names, at, strict=True)}
-        beyond = np.zeros(np.broadcast_shapes(*(values.shape for values in at)))
+        above = below = np.zeros(np.broadcast_shapes(*(values.shape for values in at)))
         for name, (low, high) in self.ranges.items():
-            outside = np.maximum(log_at[name] - high, low - log_at[name])
-            beyond = np.maximum(beyond, outside)
+            above = np.maximum(above, log_at[name] - high)
+            below = np.maximum(below, low - log_at[name])
         size = self.size
         if size is not None and self.largest is not None:
-            beyond = np.maximum(beyond, log_at[size] + log_at["tokens"] - self.largest)
-        return np.asarray(np.where(beyond > 1e-9, beyond, 0.0))
+            above = np.maximum(above, log_at[size] + log_at["tokens"] - self.largest)
+        return above, below
 
     @property
     def size(self) -> str | None:

@@ -16,6 +16,7 @@ from llmscale.explain.laws.task_accuracy import TaskAccuracy
 from llmscale.explain.laws.task_error import TaskError
 from llmscale.explain.table import RunTable
 from llmscale.explain.table.columns.names import ERRORS, is_loss, rises, says_loss, words_of
+from llmscale.explain.table.columns.resolve import source_columns
 
 TASK_LOSS = "task_loss"
 """The input of laws of the second step."""
@@ -91,7 +92,7 @@ def _check_column(table: RunTable, column: str) -> None:
     if column not in table.frame:
         raise InputError(
             f"{table.path} has no column {column!r} for the score of a task",
-            f"its columns are {listed(map(str, table.frame.columns), 12)}",
+            f"its columns are {listed(source_columns(table.frame), 12)}",
         )
     if column in ("loss", table.columns.get("loss")):
         raise InputError(

@@ -19,6 +19,7 @@ from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
+from llmscale.explain.forecast.too_far import far_from_runs, too_high
 from llmscale.explain.forecast.widths import (
     growth,
     multipliers,
@@ -28,11 +29,9 @@ from llmscale.explain.forecast.widths import (
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws.anchored import Anchored
 from llmscale.notes import with_codes
-from llmscale.notes.predicting import EXTRAPOLATES_FAR, FORECAST_TOO_HIGH, LOSS_NOT_POSITIVE
+from llmscale.notes.predicting import LOSS_NOT_POSITIVE
 from llmscale.quantity import format_count
 
-FAR = EXTRAPOLATES_FAR.limit
-"""Forecasts more than this many times beyond the runs are called far."""
 _SEEN, _NOTHING = 0.1, 0.02
 """What is added to the plain interval is not worth a sentence below the first share of its width,
 and nothing below the second share of what the other side gets."""
@@ -108,14 +107,14 @@ class Forecast:
     @property
     def verdict(self) -> str:
         """A sentence on the point that lies furthest beyond the runs."""
-        row = max(self.rows(), key=lambda row: row["horizon"])
+        rows = self.rows()
+        place = max(range(len(rows)), key=lambda place: rows[place]["horizon"])
+        row = rows[place]
         at = ", ".join(f"{LETTERS.get(name, name)} = {amount(name, row)}" for name in self.at)
         said = digits.with_ends(row["loss"], row["low"], row["high"])
         level = f" ({100 * self.level:g}%)" if math.isfinite(row["low"]) else ""
-        beyond = f"{digits.times(math.exp(row['horizon']))} beyond the runs"
-        where = beyond if row["horizon"] > 0 else "inside the runs"
-        which = ", the furthest of those asked for" if len(self.rows()) > 1 else ""
-        return f"{self.metric} {said}{level} at {at}: {where}{which}"
+        which = ", the furthest of those asked for" if len(rows) > 1 else ""
+        return f"{self.metric} {said}{level} at {at}: {self.from_the_runs(place)}{which}"
 
     @property
     def widening(self) -> str:
@@ -182,9 +181,20 @@ class Forecast:
         return said
 
     def how_far(self, place: int) -> str:
-        """How many times beyond the runs one point lies, or `inside`."""
-        horizon = self.rows()[place]["horizon"]
-        return digits.times(math.exp(horizon)) if horizon > 0 else "inside"
+        """How many times beyond the runs one point lies, or `below` them, or `inside`."""
+        return digits.how_far(self.rows()[place]["horizon"], below=self._is_below(place))
+
+    def from_the_runs(self, place: int) -> str:
+        """`inside the runs`, or `3.5x beyond the runs`."""
+        return digits.from_the_runs(self.rows()[place]["horizon"], below=self._is_below(place))
+
+    def _is_below(self, place: int) -> bool:
+        """Whether one point is of a smaller run than those that the law was fitted to."""
+        inputs = self.fit.law.inputs if self.fit else ()
+        if self.fit is None or not all(name in self.at for name in inputs):
+            return False
+        at = [np.atleast_1d(self.at[name]).ravel()[place] for name in inputs]
+        return bool(self.fit.reach.below(inputs, at))
 
     def __str__(self) -> str:
         lines = [self._line(place) for place in range(len(self.rows()))]
@@ -198,8 +208,8 @@ class Forecast:
         )
         said = digits.with_ends(row["loss"], row["low"], row["high"])
         level = f" at {100 * self.level:g}%" if math.isfinite(row["low"]) else ""
-        horizon = row["horizon"]
-        beyond = f", {digits.times(math.exp(horizon))} beyond the runs" if horizon > 0 else ""
+        where = self.from_the_runs(place)
+        beyond = "" if where == "inside the runs" else f", {where}"
         return f"{at}{self.metric} {said}{level}{beyond}"
 
     def said(self) -> Iterator[tuple[str, str]]:
@@ -267,17 +277,8 @@ def forecast(
     own = check.needs if check else None
     low, high = _widened_by(fit, loss, (plain_low, plain_high), inputs, h, level, own)
     notes = list(check.notes) if check else []
-    furthest = float(h.max(initial=0.0))
-    if furthest > math.log(FAR):
-        notes.insert(
-            0,
-            EXTRAPOLATES_FAR.note(
-                f"the forecast lies {digits.times(math.exp(furthest))} beyond the runs: past "
-                f"{FAR:g}x even widened 90% intervals held 86% of the runs of public tables; "
-                "measure a larger budget in between",
-            ),
-        )
-    notes = [*_too_high(fit, loss), *notes]
+    notes = [*far_from_runs(fit, inputs, h), *notes]
+    notes = [*too_high(fit, loss), *notes]
     nowhere = np.asarray(loss <= 0) & (not fit.law.plain)
     if nowhere.any():
         notes.insert(
@@ -309,23 +310,6 @@ def forecast(
         fit=fit,
         tested=check,
     )
-
-
-def _too_high(fit: Fit, loss: Array) -> list[Note]:
-    """What to say of forecasts above ln of any vocabulary, by a law of runs that are all below."""
-    limit = FORECAST_TOO_HIGH.limit
-    if fit.law.plain or fit.runs is None or not loss.max(initial=0.0) > limit:
-        return []
-    highest = float(fit.table.frame["loss"].max())
-    if highest > limit:
-        return []
-    return [
-        FORECAST_TOO_HIGH.note(
-            f"a loss of {loss.max():.3g} nats is more than guessing costs with any vocabulary, and "
-            f"the runs have {highest:.3g} at most: are the sizes in another unit? They are asked "
-            "for in ones, or with a suffix: --params 7B --tokens 100B"
-        )
-    ]
 
 
 def amount(name: str, row: Mapping[str, float]) -> str:

@@ -51,6 +51,7 @@ class Page:
         return {
             "path": self.path and str(self.path),
             "law": self.fit.law.name,
+            "read": self.fit.origin.reading or None,
             "bytes": len(self.html.encode()),
             "sentence": self.sentence,
             "warnings": [note.to_json() for note in self.notes],

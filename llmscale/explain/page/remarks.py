@@ -49,7 +49,7 @@ def remarks(
     parts = [_paragraph(name, without_path(text)) for name, text in said if text]
     parts += map(html.sentence, lacking)
     parts += [_paragraph(note.code, note.message) for note in ordered[:MOST_SHOWN]]
-    return "".join([*parts, html.notes(ordered[MOST_SHOWN:])])
+    return "".join([*parts, html.notes(ordered[MOST_SHOWN:], keywords=False)])
 
 
 def _paragraph(name: str, text: str) -> str:

@@ -208,7 +208,9 @@ class Advice:
         return first_lines(str(self))
 
     def __str__(self) -> str:
+        reading = self.judge.fit.origin.reading
         lines = [self.verdict, *([f"disputed: {self.disputed}"] if self.disputed else [])]
+        lines += [f"read: {reading}"] if reading else []
         lines += [f"{name}: {text}" for name, text in self.said()]
         lines += [f"  {one.name}: {said.in_short(one)}" for one in self.alternatives]
         lines += [f"note: {line}" for line in with_codes(self.all_notes)]

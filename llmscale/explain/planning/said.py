@@ -42,8 +42,7 @@ def verdict(plan: "TrainingPlan") -> str:
 
 def beyond_the_runs(forecast: "Forecast") -> str:
     """`inside the runs`, or `3.5x beyond the runs`."""
-    told = forecast.how_far(0)
-    return f"{told} the runs" if told == "inside" else f"{told} beyond the runs"
+    return forecast.from_the_runs(0)
 
 
 def beyond_all(judge: "Judge", ratio: float) -> str:

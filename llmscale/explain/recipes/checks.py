@@ -181,9 +181,10 @@ def _settings_as_repeats(joined: Joined, by: str | None) -> Iterator[Note]:
 
 
 def _counts_of_compute(joined: Joined) -> Iterator[Note]:
-    """FLOPs that are counted in several ways, or are of another architecture."""
+    """FLOPs of sweeps of other architectures; flops_counts.py judges those of other tables."""
     of_recipe = joined.flops_per_ND
-    if not np.isfinite(of_recipe).all():
+    swept = all(table.path.is_dir() for table in joined.tables.values())
+    if not (swept and np.isfinite(of_recipe).all()):
         return
     if of_recipe.max() > FLOPS_DIFFER.limit * of_recipe.min():
         pairs = zip(joined.names, of_recipe, strict=True)

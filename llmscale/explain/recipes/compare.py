@@ -17,6 +17,7 @@ from llmscale.explain.recipes.checks import (
 )
 from llmscale.explain.recipes.comparison import RecipeComparison
 from llmscale.explain.recipes.differing import differences
+from llmscale.explain.recipes.flops_counts import by_one_count
 from llmscale.explain.recipes.frontiers import (
     Frontiers,
     along_ladder,
@@ -66,6 +67,7 @@ def compare_recipes(
     notes = check_comparable(tables, by)
     check_units(tables, by)
     column, more = chosen_metric(tables, metric)
+    tables, of_flops = by_one_count(tables)
     joined = join(tables, law, floor, column)
     check_overlap(joined)
     check_ratios(joined)
@@ -114,6 +116,7 @@ def compare_recipes(
             *_of_tables(tables),
             *notes,
             *more,
+            *of_flops,
             *_of_repeats(joined),
             *_of_same(joined, same),
             *notes_of(joined, settings, by),

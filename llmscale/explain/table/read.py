@@ -24,6 +24,7 @@ from llmscale.explain.table.columns.find import (
 from llmscale.explain.table.columns.loss_error import LOSS_SE, check_error
 from llmscale.explain.table.columns.names import OWN_TABLE
 from llmscale.explain.table.columns.quantities import check_above, with_quantities
+from llmscale.explain.table.columns.resolve import SOURCE_COLUMNS
 from llmscale.explain.table.columns.spelled_out import with_spelled_out
 from llmscale.explain.table.columns.units import known_units, parse_units
 from llmscale.explain.table.describe import describe, loss_unit_of, metric_of
@@ -34,6 +35,7 @@ from llmscale.explain.table.doubts.taken import Taken
 from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
 from llmscale.explain.table.rows import retries, weights
+from llmscale.explain.table.rows.asked_for import runs_asked_for
 from llmscale.explain.table.rows.best import columns_said, others_of_point
 from llmscale.explain.table.rows.identity import Identity, identify
 from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
@@ -236,8 +238,10 @@ def _read(source: Path | str | pd.DataFrame | None, asked: _Asked) -> _Read:
         nested=nested,
         scores=asked.scores,
     )
+    columns_there = list(raw.columns)
     raw, found, spelled = with_spelled_out(raw, found, asked.needs, path, asked.units)
     frame, more = with_quantities(raw, found.columns, asked.units, path, found.units)
+    frame.attrs[SOURCE_COLUMNS] = columns_there
     return _Read(path, raw, frame, found, own, tuple(notes), (*more, *spelled))
 
 
@@ -311,6 +315,8 @@ def _notes(
         # Scores are what they are, but which way they go is to be seen.
         taken = _taken(frame[kept], found, units, judged.names[kept], read)
         doubts += plausible.check_score(taken)
+    if read.own:
+        doubts += runs_asked_for(raw, read.path)
     filtered = _filtered(asked, int(kept.sum()), int(judged.usable.sum()))
     return (
         *read.notes,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, counted, first_lines
 from llmscale.errors.command_lines import command_line
+from llmscale.errors.keywords import as_keywords
 from llmscale.explain import html
 from llmscale.explain.table.columns.find import ALIASES
 from llmscale.explain.table.columns.resolve import resolve
@@ -113,7 +114,7 @@ class RunTable:
             left_out.append(f"and {more_out} more left out")
         parts = [
             html.title(self.size, f"from {self.path}"),
-            html.sentence(self.reading) if self.reading else "",
+            html.sentence(as_keywords(self.reading)) if self.reading else "",
             html.table(list(shown.columns), rows),
             html.sentence(f"and {more_rows} more rows") if more_rows > 0 else "",
             *map(html.sentence, left_out),

@@ -1,18 +1,23 @@
 """What `fit`, `predict` and `plot` take in Python, and how they say what is wrong with it."""
 
 import inspect
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import llmscale
+from llmscale.errors import Note
 from llmscale.errors.keywords import as_keywords
 from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.plan_settings import PlanSpec
 from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading, ReadingGiven
 from llmscale.explain.estimation.options import Options, OptionsGiven
+from llmscale.notes import with_codes
 from llmscale.settings import options_of, settings_of
 
 RUNS = {"params": [1e6, 3e6, 1e7, 3e7, 1e8, 3e8], "loss": [4.1, 3.8, 3.53, 3.32, 3.14, 3.0]}
@@ -109,6 +114,31 @@ def test_an_error_says_in_python_what_to_write_in_python() -> None:
         llmscale.predict(in_params)
 
 
+def test_a_fit_next_to_a_table_is_that_of_another_table_or_of_this_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    runs = pd.DataFrame(RUNS)
+    runs.to_csv(one, index=False)
+    runs.assign(loss=runs["loss"] - 0.1).to_csv(other, index=False)
+    llmscale.fit(one, "power", bootstrap=0, keep=str(tmp_path / "fit-power.json"))
+    with caplog.at_level("INFO", logger="llmscale.explain"):
+        llmscale.predict(other, law="power", params=1e9, bootstrap=0)
+        assert f"is of {one}, not of {other}: fitted again" in caplog.text
+        runs.head(5).to_csv(one, index=False)
+        llmscale.predict(one, law="power", params=1e9, bootstrap=0)
+        assert "is of the table before it changed: fitted again" in caplog.text
+
+
+def test_notes_say_options_in_a_shell_and_keywords_in_python() -> None:
+    read = llmscale.read_runs(RUNS)
+    note = Note("flops-off", "--units flops=3 counts both passes")
+    table = replace(read, notes=(note,))
+    assert str(table.notes[0]) == note.message
+    for shown in (with_codes(table.notes)[0], unescape(table._repr_html_())):
+        assert 'units="flops=3" counts both passes' in shown
+
+
 @pytest.mark.parametrize(
     ("said", "in_python"),
     [
@@ -117,6 +147,7 @@ def test_an_error_says_in_python_what_to_write_in_python() -> None:
         ("(--units flops=1 takes them)", '(units="flops=1" takes them)'),
         ("--columns loss='a b', or", """columns="loss='a b'", or"""),
         ("--width 3.4", "width=3.4"),
+        ("did you mean --unique-tokens 1B?", 'did you mean unique_tokens="1B"?'),
         ("--where 'tokens == 3'", "where='tokens == 3'"),
         ("try --dry-run.", "try dry_run=."),
         ("fit again: llmscale fit X --law power", "fit again: llmscale fit X --law power"),

@@ -139,3 +139,12 @@ def test_a_function_that_laws_cannot_use_is_refused_with_those_that_they_can(
     assert "np.sin is none of the functions" in refused.value.problem
     assert "tanh" in refused.value.problem
     assert "Jet" not in refused.value.problem
+
+
+def test_a_mistyped_loss_that_hides_the_best_size_is_named() -> None:
+    loss = TRUE_LOSS * np.exp(0.003 * NOISE)
+    loss[8] /= 10
+    with pytest.raises(InputError, match="tell no best size") as error:
+        llmscale.plan(runs(loss), flops=1e21, law="chinchilla")
+    assert "this may be why: 1 run lies more than" in str(error.value.fix)
+    assert "row 9 (x0.1)" in str(error.value.fix)

@@ -77,6 +77,25 @@ def test_one_size_far_below_the_runs_is_an_extrapolation_too(chinchilla: Fit) ->
     assert forecast(chinchilla, N=1e6, D=1e10).horizon == pytest.approx(np.log(10))
 
 
+def test_a_forecast_says_whether_it_is_beyond_the_runs_or_below_them(chinchilla: Fit) -> None:
+    said = {
+        (1e8, 1e10): "inside the runs",
+        (0.997e7, 1e10): "inside the runs",  # 1x beyond or below says nothing
+        (1.004e9, 1e11): "inside the runs",
+        (1e6, 1e10): "10x below the runs",
+        (1e6, 1e9): "10x below the runs",
+        (1e9, 1e12): "10x beyond the runs",
+        (1e6, 1e13): "100x beyond the runs",
+    }
+    for (N, D), where in said.items():
+        told = forecast(chinchilla, N=N, D=D)
+        assert told.verdict.endswith(where)
+        assert (where in str(told)) == (where != "inside the runs")
+    note = forecast(chinchilla, N=1e4, D=1e10).notes[-1]
+    assert "lies 1,000x below the runs" in note.message
+    assert note.message.endswith("measure smaller budgets")
+
+
 def test_a_forecast_is_wider_at_a_higher_level_and_the_same_each_time(chinchilla: Fit) -> None:
     tolds = [forecast(chinchilla, level=level, N=5e9, D=5e11) for level in (0.5, 0.8, 0.95)]
     widths = [np.log(told.high / told.low) for told in tolds]

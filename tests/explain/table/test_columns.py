@@ -13,6 +13,7 @@ import pytest
 from sweeps import changed
 from typer.testing import CliRunner
 
+import llmscale
 from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.explain.table import RunTable, read_table
@@ -324,6 +325,26 @@ def test_statuses_that_are_numbers_are_asked_about(column: str) -> None:
     with pytest.raises(InputError, match="has the word '3'"):
         read_table(frame, status="done=3")
     assert codes(read_table(frame.assign(**{column: 1}))) == []
+
+
+@pytest.mark.parametrize("column", ["status", "state", "done", "failed", "exit_code"])
+def test_numbers_say_of_a_run_what_their_texts_say(column: str) -> None:
+    numbers = np.arange(12) % 4 // 3
+    read = [read_table(RUNS.assign(**{column: one})) for one in (numbers, numbers.astype(str))]
+    assert read[0].frame["run_id"].tolist() == read[1].frame["run_id"].tolist()
+    assert read[0].notes == read[1].notes
+    assert codes(read[0]) == (["status-unknown"] if column.startswith("sta") else [])
+
+
+def test_a_column_that_is_not_there_is_refused_with_those_of_the_file(tmp_path: Path) -> None:
+    names = {"params": "model_size", "loss": "val_loss"}
+    frame = RUNS.rename(columns=names)[["model_size", "tokens", "val_loss"]]
+    for options in (["--by", "x"], ["--where", "x > 3"], ["--best-of", "x"]):
+        result = invoke(tmp_path, frame, *options)
+        assert result.exit_code == 2
+        assert "its columns are model_size, tokens, val_loss" in " ".join(result.stderr.split())
+    with pytest.raises(InputError, match=r"its columns are model_size, tokens, val_loss$"):
+        llmscale.predict(frame, task="mmlu", flops=1e22)
 
 
 def test_pruned_trials_of_optuna_are_left_out_by_name() -> None:

@@ -151,6 +151,54 @@ def test_a_scattered_c_is_another_column_and_a_percentage_no_flops() -> None:
     )
 
 
+def test_flops_that_drift_with_size_or_scatter_are_told() -> None:
+    drift = np.geomspace(2.5, 0.4, 5).repeat(4)
+    (note,) = read_table(FULL.assign(flops=FLOPS * drift)).notes
+    assert note.code == "flops-drift"
+    assert "falls with size, from 2.5 at N 20M to 0.4 at 700M" in note.message
+    modest = (PARAMS / PARAMS.max()) ** -0.1  # attention's share at small sizes
+    assert codes(read_table(FULL.assign(flops=FLOPS * modest))) == []
+    tenfold = 10.0 ** np.random.default_rng(0).uniform(-0.5, 0.5, 20)
+    (note,) = read_table(FULL.assign(flops=FLOPS * tenfold)).notes
+    assert (note.code, weight_of(note)) == ("flops-scattered", Weight.DOUBT)
+    for frame in (FULL.assign(flops=FLOPS * drift), FULL.assign(flops=FLOPS * tenfold)):
+        without = read_table(frame, columns={"flops": "none"})
+        assert codes(without) == []
+        assert without.frame["flops"].tolist() == FLOPS.tolist()
+
+
+_LOGS = {"log10": np.log10, "ln": np.log}
+
+
+@pytest.mark.parametrize("base", _LOGS)
+@pytest.mark.parametrize(
+    "columns",
+    [["params"], ["tokens"], ["flops"], ["params", "tokens"], ["params", "tokens", "flops"]],
+)
+@pytest.mark.parametrize("lacking", [[], ["flops"], ["tokens"], ["params", "tokens"]])
+def test_logarithms_are_asked_for_as_what_they_are_and_never_as_a_unit(
+    columns: list[str], base: str, lacking: list[str]
+) -> None:
+    left = [name for name in columns if name not in lacking]
+    frame = FULL.drop(columns=lacking)
+    if not left:
+        assert codes(read_table(frame)) in ([], ["params-unknown"], ["tokens-from-flops"])
+        return
+    logs = frame.assign(**{name: _LOGS[base](frame[name]) for name in left})
+    units = option(refused(logs), "units")
+    assert units == ",".join(f"{name}={base}" for name in left)
+    read = read_table(logs, units=units).frame
+    for name in frame.columns:
+        assert read[name].to_numpy() == pytest.approx(frame[name].to_numpy(), rel=1e-9)
+
+
+def test_counts_in_a_unit_that_no_logarithm_could_be_are_asked_for_as_a_unit() -> None:
+    sizes = np.repeat([7.0, 8.0, 13.0], 3)
+    frame = pd.DataFrame({"params": sizes, "tokens": np.tile([1e11, 4e11, 1.6e12], 3)})
+    frame["loss"] = 1.8 + 420 / (1e9 * sizes) ** 0.34 + 1800 / frame["tokens"] ** 0.36
+    assert option(refused(frame), "units") == "params=B"
+
+
 @pytest.mark.parametrize("flops", [True, False])
 @pytest.mark.parametrize(
     ("column", "rows", "factor"),

@@ -104,6 +104,23 @@ def test_names_that_are_no_identity_make_no_groups(names: dict[str, object]) -> 
     assert (table.runs, codes(table)) == (24, [])
 
 
+@pytest.mark.parametrize("column", ["model", "size", "run_id"])
+def test_checkpoints_under_a_name_are_known_by_their_steps_however_few_they_are(
+    column: str,
+) -> None:
+    """Two to four steps of each: as many rows as a grid of runs may have."""
+    named = checkpoints().assign(**{column: NAMES})
+    for steps in ([500, 3000], [500, 1000, 2000], [500, 1000, 1500, 2000]):
+        table = read_table(named[named["step"].isin(steps)])
+        assert (table.runs, table.columns["run_id"], codes(table)) == (
+            6, column, ["run-id-repeated"],
+        )  # fmt: skip
+    # Runs of equal tokens a parameter end at steps of their own.
+    runs = grid().assign(**{column: np.repeat(list("abcdef"), 4)})
+    if column != "run_id":
+        assert read_table(runs.assign(step=runs["tokens"] / 2.4e5)).runs == 24
+
+
 def test_a_grid_of_runs_is_no_set_of_checkpoints_even_with_their_last_steps() -> None:
     for tokens in (
         np.tile([1e9, 3e9, 1e10, 3e10, 1e11], 6),

@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.explain.table import RunTable, groups, parse_columns, parse_units, read_table
+from llmscale.notes import Weight, weight_of
 from llmscale.settings.tables import read_toml
 
 HEAD = "params,tokens,loss\n"
@@ -496,3 +498,37 @@ def test_a_mapping_that_cannot_be_meant_is_refused(columns: str, sentence: str) 
         read_table(
             pd.DataFrame({"size": [1, 2], "loss": [3.0, 2.9]}), columns=parse_columns(columns)
         )
+
+
+def test_a_folder_that_is_half_there_says_what_is_missing(tmp_path: Path, repository: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(repository / "results/known-floor/seed-0", whole)
+    assert not {note.code for note in read_table(whole).notes} & {"runs-lacking", "sweep-unknown"}
+    rows = pd.read_parquet(whole / "runs.parquet")
+    rows.head(20).to_parquet(whole / "runs.parquet")
+    (note,) = read_table(whole).notes
+    assert note.code == "runs-lacking"
+    assert "28 runs were asked for, and 20 are here" in note.message
+    assert "lacks 1x48x3 at 600k tokens, seed 0" in note.message
+    sweep = (whole / "sweep.json").read_text()
+    (whole / "sweep.json").write_text(sweep[:400])
+    (note,) = read_table(whole).notes
+    assert (note.code, weight_of(note)) == ("sweep-unknown", Weight.DOUBT)
+    assert "sweep.json is damaged: it breaks off in line 26" in note.message
+    (whole / "sweep.json").unlink()
+    (note,) = read_table(whole).notes
+    assert (note.code, weight_of(note)) == ("sweep-unknown", Weight.NEWS)
+    (whole / "sweep.json").write_text(sweep)
+    table = whole / "runs.parquet"
+    content = table.read_bytes()
+    for cut, reason in ((content[:1000], "its end is missing"), (b"", "it is empty")):
+        table.write_bytes(cut)
+        for source in (whole, table):
+            with pytest.raises(InputError, match=f"is damaged: {reason}") as error:
+                read_table(source)
+            assert "the sweep's own command makes it anew" in str(error.value.fix)
+    lone = tmp_path / "lone.parquet"
+    lone.write_bytes(content[:1000])
+    with pytest.raises(InputError, match="its end is missing") as error:
+        read_table(lone)
+    assert "copy it again" in str(error.value.fix)

@@ -95,6 +95,20 @@ class Surface {
     return most > 1e-9 ? most : 0;
   }
 
+  /** Whether a place lies further below the smallest runs than beyond the largest. */
+  isBelow(lnN, lnD) {
+    const { ranges, largest } = this.widening;
+    const at = { params: lnN, tokens: lnD };
+    let above = largest === null ? 0 : Math.max(0, lnN + lnD - largest);
+    let below = 0;
+    for (const [name, value] of Object.entries(at)) {
+      const [low, high] = ranges[name] ?? [value, value];
+      above = Math.max(above, value - high);
+      below = Math.max(below, low - value);
+    }
+    return below > above;
+  }
+
   /** The interval of a new run: of the refits with their noise, widened as forecast/widths.py does:
    * `h` is how far beyond the runs it lies. */
   interval(place, h) {

@@ -105,6 +105,13 @@ function planOf(page, decision, state) {
   return columns.map((tables) => tables.filter(([, rows]) => rows.length));
 }
 
+/** `inside the runs`, `3.1x beyond the runs` or `57x below the runs` (explain/digits.py). */
+function placeOf(surface, { lnN, lnD }, beyond) {
+  const times = plainly(Math.exp(beyond));
+  if (!(beyond > 0) || times === plainly(1)) return 'inside the runs';
+  return `${times}x ${surface.isBelow(lnN, lnD) ? 'below' : 'beyond'} the runs`;
+}
+
 function runRows(page, { law, best, chosen, beyond, passes, end, lnC }, state) {
   const ends = (name) => {
     if (!chosen.isBest) return '';
@@ -112,7 +119,7 @@ function runRows(page, { law, best, chosen, beyond, passes, end, lnC }, state) {
     const isUntold = passes > 1 && hasInterval && !knowsText;
     return isUntold ? 'interval: llmscale plan' : formatCountEnds(...best[name]);
   };
-  const far = beyond > 0 ? `${plainly(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
+  const far = placeOf(page.surface, chosen, beyond);
   const loss = formatLoss(chosen.loss, ...chosen.interval);
   const rows = [
     ['compute C', `${formatFlops(Math.exp(lnC))} FLOPs`, far],

@@ -104,8 +104,8 @@ def find_columns(
     search.loss_unit = units.get("loss")
     told = {_told(name): column for name, column in columns.items()}
     for quantity, told_column in told.items():
-        if quantity in ("run_id", LOSS_SE) and told_column == NONE not in search.names:
-            continue  # every row is a run of its own; errors are not looked at
+        if quantity in ("run_id", LOSS_SE, "flops") and told_column == NONE not in search.names:
+            continue  # every row is a run of its own; errors are not looked at; C = 6ND
         if told_column not in search.names:
             raise InputError(
                 f"{source} has no column {told_column!r} for {quantity}",
@@ -113,7 +113,9 @@ def find_columns(
             )
         search.columns[quantity] = told_column
     for quantity in _SIZES:
-        if quantity not in search.columns and not (quantity == "params" and count != "params"):
+        if quantity in search.columns or told.get(quantity) == NONE:
+            continue
+        if not (quantity == "params" and count != "params"):
             search.size(quantity)
     if "flops" not in told and "flops" not in units:
         search.drop_no_flops()

@@ -7,6 +7,14 @@ import pandas as pd
 from llmscale.errors import InputError, listed
 from llmscale.explain.table.columns.names import nearest, quantity_of
 
+SOURCE_COLUMNS = "source columns"
+"""The attribute of a frame of runs that names the columns of its source, in their order."""
+
+
+def source_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that the source of a table of runs has, without what was made of them."""
+    return list(map(str, frame.attrs.get(SOURCE_COLUMNS, frame.columns)))
+
 
 def resolve(name: str, frame: pd.DataFrame) -> str:
     """The column of a table of runs that a user means. Raises InputError naming the nearest."""
@@ -30,5 +38,5 @@ def resolve(name: str, frame: pd.DataFrame) -> str:
             )
     raise InputError(
         f"the table has no column {name!r}",
-        f"its columns are {listed(names)}{nearest(name, names)}",
+        f"its columns are {listed(source_columns(frame))}{nearest(name, names)}",
     )

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.pairs import quoted
+from llmscale.explain.table.doubts.flops_trend import scatter
 from llmscale.explain.table.doubts.taken import Array, Taken
 from llmscale.notes.reading import (
     EXPERTS_COUNTED,
     FLOPS_FORWARD,
     FLOPS_OFF,
     FLOPS_ROWS_OFF,
-    FLOPS_SCATTERED,
     TOKENS_A_PARAMETER,
     TOKENS_BELOW_PARAMS,
     UNITS_DOUBTFUL,
@@ -72,14 +72,9 @@ def doubtful_compute(taken: Taken) -> list[Note]:
     constant = high <= low * FAR
     if constant and not 1 / FAR <= middle <= FAR:
         return _refuse_units(taken, middle)
-    if high > FLOPS_SCATTERED.limit * low:
-        message = (
-            f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
-            "times 6ND, not a constant times: one of the columns for N, D and C is another "
-            "quantity, or tokens were computed with a wrong batch (say which: --columns "
-            "params=...,tokens=...,flops=...)"
-        )
-        return [FLOPS_SCATTERED.note(message)]
+    scattered = scatter(taken, ratio)
+    if scattered is not None:
+        return [scattered]
     if _FORWARD[0] <= middle <= _FORWARD[1] and high <= low * _TIGHT:
         message = (
             f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
@@ -183,8 +178,6 @@ def _refuse_sizes(taken: Taken, N: Array, D: Array, what: str) -> list[Note]:
     """Refuse, with the units that make N and D plausible."""
     found = _best_units(taken, with_flops=False)
     fix = f"say the units: --units {found or 'params=M,tokens=B or the like'}"
-    if 3 < N.min() < N.max() < 14 and 4 < D.min() < D.max() < 16:
-        fix += " (or params=log10,tokens=log10 if these are logarithms)"
     return _refuse(
         taken,
         f"{_ranges(taken)} of {taken.path} make {what}: a unit is wrong, or a column",

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import Note, listed
+from llmscale.explain.table.doubts.flops_trend import drift
 from llmscale.explain.table.doubts.taken import Array, Taken
 from llmscale.notes.reading import EMBEDDINGS_COUNTED, FLOPS_OFF, FLOPS_ROWS_OFF
 from llmscale.quantity import format_count
@@ -25,7 +26,7 @@ def doubtful_counts(taken: Taken) -> list[Note]:
     ratio = taken.values("flops") / (6.0 * N * taken.values("tokens"))
     if taken.sure("flops") or len(ratio) < 2 or N.max() < _SIZES_APART * N.min():
         return []
-    for judge in (_constant, _embeddings, _two_counts):
+    for judge in (_constant, _embeddings, _two_counts, drift):
         note = judge(taken, ratio, N)
         if note is not None:
             return [note]

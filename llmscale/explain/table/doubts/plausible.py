@@ -19,6 +19,7 @@ from llmscale.explain.table.doubts.amounts import (
     refuse_derived,
 )
 from llmscale.explain.table.doubts.flops_counts import doubtful_counts
+from llmscale.explain.table.doubts.logarithms import refuse_logarithms
 from llmscale.explain.table.doubts.losses import (
     doubtful_accuracy,
     doubtful_loss,
@@ -53,6 +54,7 @@ def check(taken: Taken) -> list[Note]:
     most = max((len(np.unique(taken.values(name))) for name in there), default=0)
     if len(taken.frame) < FEWEST_ROWS or most < FEWEST_SIZES:
         return notes
+    refuse_logarithms(taken)
     if taken.has("params", "tokens", "flops"):
         compute = doubtful_compute(taken)
         notes += compute or doubtful_counts(taken)

@@ -142,6 +142,8 @@ def _unpacked(stream: Any, file: Path) -> bytes:
 
 
 def _empty(file: Path) -> InputError:
+    if _of_a_sweep(file):
+        return DamagedFile(file, "it is empty", REMAKE)
     return InputError(f"{file} is empty", "it needs a line of column names and one line a run")
 
 
@@ -295,9 +297,18 @@ def _from_parquet(content: bytes, file: Path) -> pd.DataFrame:
     except MemoryError:
         raise
     except (ValueError, OSError, RecursionError, TypeError, KeyError, pa.ArrowException) as error:
+        reason = _reason(error) if content.endswith(b"PAR1") else "its end is missing"
+        if _of_a_sweep(file):
+            raise DamagedFile(file, reason, REMAKE) from error
         raise InputError(
-            f"{file} cannot be read as a parquet file: {_reason(error)}", _NEEDS
+            f"{file} cannot be read as a parquet file: {reason}", "copy it again, or write it anew"
         ) from error
+
+
+def _of_a_sweep(file: Path) -> bool:
+    """Whether a file is the table of a results folder."""
+    folder = ResultsFolder(file.parent)
+    return file == folder.runs_path and folder.sweep_path.is_file()
 
 
 def _checked(frame: pd.DataFrame, file: Path) -> pd.DataFrame:

@@ -12,7 +12,7 @@ _FULL = 0.6
 """Of the places of a grid, the share that is filled: some of its runs may have failed."""
 _MOST_BUDGETS = 10
 """Runs of more budgets at one size are hardly a grid, but checkpoints on a log scale may be."""
-_LEAST_CHECKPOINTS = 5
+_LEAST_CHECKPOINTS = 4
 
 
 def is_grid(
@@ -21,7 +21,7 @@ def is_grid(
     """Whether the rows of each group are runs of their own, at the budgets (or ratios, or FLOPs) of
     all groups.
 
-    Checkpoints share their steps, too, but lie equal steps apart: then, from five a run on, it is
+    Checkpoints share their steps, too, but lie equal steps apart: then, from four a run on, it is
     no grid."""
     several = np.bincount(group)[group] > 1
     group, along, params = group[several], along[several], params[several]
@@ -40,7 +40,7 @@ def is_grid(
 
 
 def stepwise(group: NDArray[np.int_], along: NDArray[np.float64]) -> bool:
-    """Whether most groups of at least five rows have gaps that are mostly equal."""
+    """Whether most groups of at least four rows have gaps that are mostly equal."""
     found = []
     for one in np.unique(group):
         values = np.unique(along[group == one])
@@ -48,6 +48,13 @@ def stepwise(group: NDArray[np.int_], along: NDArray[np.float64]) -> bool:
             gaps = np.diff(values)
             found.append(float((np.abs(gaps / np.median(gaps) - 1) < _SAME - 1).mean()) >= _FULL)
     return bool(found) and float(np.mean(found)) > 0.5
+
+
+def share_steps(group: NDArray[np.int_], step: NDArray[np.float64]) -> bool:
+    """Whether most steps stand in several groups, as those of checkpoints by one rule do. Runs of
+    equal FLOPs or tokens a parameter end at steps of their own."""
+    groups = pd.DataFrame({"step": step, "group": group}).dropna().groupby("step")["group"]
+    return bool((groups.nunique() > 1).mean() > 0.5)
 
 
 def _shared(group: NDArray[np.int_], scale: NDArray[np.float64]) -> bool:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, columns_named, spellings
-from llmscale.explain.table.rows.grid import is_grid, one_after_another
+from llmscale.explain.table.rows.grid import is_grid, one_after_another, share_steps
 from llmscale.explain.table.rows.resumed import resumed_notes, steps_again
 from llmscale.explain.table.rows.row_names import (
+    OF_A_ROW,
+    OWN_ROW,
     called,
     is_counter,
     is_unique,
@@ -40,15 +42,6 @@ STEPS = spellings(
 )
 """Columns that count the steps of a run at a checkpoint. (`steps` is the length of a run.)"""
 
-_OWN_ROW = ("_index", "index", "unnamed_0", "row")
-_OF_A_ROW = spellings(
-    """
-    time timestamp date datetime runtime seconds hours wall_time elapsed created _timestamp _runtime
-    datetime_start datetime_complete created_at grad_norm lr learning_rate tokens_per_second mfu
-    throughput loss_stderr perplexity ppl epoch
-    """
-)
-"""Columns that differ between checkpoints of one run."""
 
 _NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
 _SAMPLE = 300
@@ -108,6 +101,8 @@ def identify(
         if not rows.are_checkpoints(texts):
             continue
         if rows.by_step(texts, alone=counted) if counted else rows.every_few_steps(texts):
+            return rows.settle(texts, column)
+        if counted and rows.at_shared_steps(texts):
             return rows.settle(texts, column)
         labels = labels or column
     if counted:
@@ -213,6 +208,13 @@ class _Rows:
         known = self.usable & np.isfinite(self.along)
         return is_grid(group[known], self.along[known], self.params[known])
 
+    def at_shared_steps(self, ids: pd.Series) -> bool:
+        """Whether names stand at the steps of others, as checkpoints do, however few a run has."""
+        group = self.groups(ids)
+        if self.step is None or not self._proportional(self.step, group):
+            return False
+        return share_steps(group[self.usable], self.step[self.usable])
+
     def every_few_steps(self, ids: pd.Series) -> bool:
         """Whether each name's rows lie equal steps apart, as runs of their own hardly do."""
         group = self.groups(ids)
@@ -299,7 +301,7 @@ class _Rows:
         keys = [pd.Series(self.params, index=self.raw.index)]
         for name in self.raw.columns:
             given = self.raw[name]
-            if name == self.step_column or called(name) in (*_OF_A_ROW, *_OWN_ROW):
+            if name == self.step_column or called(name) in (*OF_A_ROW, *OWN_ROW):
                 continue
             distinct = given[self.usable].nunique(dropna=False)
             if 1 < distinct <= max(1, self.usable.sum() // 2) and not self._grows(given):

@@ -4,9 +4,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.names import last_part, plain, spellings
 from llmscale.explain.table.rows.step_names import bare_step
 
+OWN_ROW = ("_index", "index", "unnamed_0", "row")
+OF_A_ROW = spellings(
+    """
+    time timestamp date datetime runtime seconds hours wall_time elapsed created _timestamp _runtime
+    datetime_start datetime_complete created_at grad_norm lr learning_rate tokens_per_second mfu
+    throughput loss_stderr perplexity ppl epoch
+    """
+)
+"""Columns that differ between checkpoints of one run."""
 _EXACT = 2**53
 """Whole numbers below it are exact as floats."""
 

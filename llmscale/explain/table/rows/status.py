@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import one_line
 from llmscale.explain.table.columns.names import last_part, plain, spellings
+from llmscale.explain.table.rows.status_codes import (
+    MOST_WORDS,
+    NO_STATUS,
+    are_codes,
+    are_numerals,
+    numerals,
+)
 from llmscale.notes.reading import STATUS_UNKNOWN
 
 DONE = spellings(
@@ -70,14 +77,13 @@ _SHARES = spellings(
 )
 """Columns of how much of a run is done, from 0 to 1 or to 100."""
 _SAID = {
-    **dict.fromkeys(spellings("true t yes y x * ✓ ✔ ✅"), True),
-    **dict.fromkeys(spellings("false f no n ✗ ✘ ❌"), False),
+    **dict.fromkeys(spellings("true t yes y x * ✓ ✔ ✅ 1"), True),
+    **dict.fromkeys(spellings("false f no n ✗ ✘ ❌ 0"), False),
     "": None,
 }
 _OPTUNA = frozenset("01234")
 """Optuna's states by number: 0 RUNNING, 1 COMPLETE, 2 PRUNED, 3 FAIL, 4 WAITING."""
 _EXIT_CODES = ("exit_code", "exitcode", "returncode", "return_code")
-_NO_STATUS = "no status"
 _FULL = 0.985
 """From this share on, a run is done: rounding, and a last batch that is left out."""
 _PLACES = frozenset(
@@ -96,8 +102,6 @@ _PLACE_CODES = spellings(
     """
 )
 """States of countries in which machines stand; CA and PR are also words of Slurm."""
-_MOST_WORDS = 12
-"""A column of more words than this describes runs, and says no status."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
             unread.append(_not_read(column, map(_shown, raw[column])))
             continue
         if kind == "numbers":
-            unread.append(_numbers_not_read(column, _numerals(raw[column])))
+            unread.append(_numbers_not_read(column, numerals(raw[column])))
             continue
         if kind == "words":
             words = _words(raw[column])
@@ -163,7 +167,7 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
             if plain(column) in _OF_PLACES and _is_no_status(words, unknown, known=known):
                 continue
             if plain(column) in _MAYBE and unknown:
-                several = 1 < len(unknown) <= _MOST_WORDS and all(len(word) > 1 for word in unknown)
+                several = 1 < len(unknown) <= MOST_WORDS and all(len(word) > 1 for word in unknown)
                 if known or several:
                     unread.append(_not_read(column, words))
                 continue
@@ -214,7 +218,7 @@ def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
         wanted = {_word(word): word for word in done}
         word_of = {word: _word(word) for word in set(words)}
         if kind == "numbers":  # 1 and 2 are both `failed` as exit codes
-            words, reasons = _numerals(raw[column]), _sentences(raw[column])
+            words, reasons = numerals(raw[column]), _sentences(raw[column])
             word_of, wanted = {word: word for word in words}, {word: word for word in done}
         there += dict.fromkeys(words)
         known |= set(word_of.values())
@@ -248,12 +252,12 @@ def _columns(raw: pd.DataFrame) -> list[tuple[str, str]]:
 def _kind(column: str, given: pd.Series) -> str | None:
     """What a column of statuses holds; None for another column."""
     name, last = plain(column), plain(last_part(column))
-    numeric = pd.api.types.is_numeric_dtype(given.dtype)
+    numeric = pd.api.types.is_numeric_dtype(given.dtype) or are_numerals(given)
     if name in _COLUMNS or last in ("status", "state"):
         if numeric and not pd.api.types.is_bool_dtype(given.dtype):
             if name.startswith("exit"):
                 return "words"
-            return "numbers" if _are_codes(given) else None  # other numbers say nothing
+            return "numbers" if are_codes(given) else None  # other numbers say nothing
         return "truth" if _truths(given) else "words"
     if name in _MAYBE and not numeric:
         return "words"
@@ -269,20 +273,8 @@ def _kind(column: str, given: pd.Series) -> str | None:
     return "words" if name in _EXIT_CODES else None
 
 
-def _are_codes(given: pd.Series) -> bool:
-    """Whether numbers are whole, differ, and are few enough to be codes of statuses."""
-    codes = given.dropna().astype(float).unique()
-    return 1 < len(codes) <= _MOST_WORDS and all(code % 1 == 0 for code in codes)
-
-
-def _numerals(given: pd.Series) -> NDArray[Any]:
-    """Whole numbers as they are written, also where missing ones made floats of them."""
-    texts = [_NO_STATUS if pd.isna(value) else f"{float(value):.0f}" for value in given]
-    return np.array(texts, dtype=object)
-
-
 def _numbers_not_read(column: str, numerals: Iterable[str]) -> Note:
-    codes = sorted(set(numerals) - {_NO_STATUS})
+    codes = sorted(set(numerals) - {NO_STATUS})
     if "1" not in codes or not _OPTUNA.issuperset(codes):
         return _not_read(column, codes)
     return STATUS_UNKNOWN.note(
@@ -334,10 +326,10 @@ def _without_percent(value: object) -> object:
 
 def _is_no_status(words: np.ndarray, unknown: Sequence[str], *, known: bool) -> bool:
     """Whether the words are those of places, or tell no runs apart, or are too many."""
-    there = {word for word in words if word != _NO_STATUS}
+    there = {word for word in words if word != NO_STATUS}
     if there and all(map(_is_place, there)):
         return True
-    return not known and (len(unknown) == 1 or len(unknown) > _MOST_WORDS)
+    return not known and (len(unknown) == 1 or len(unknown) > MOST_WORDS)
 
 
 def _is_place(word: str) -> bool:
@@ -347,7 +339,7 @@ def _is_place(word: str) -> bool:
 
 def _words(given: pd.Series) -> np.ndarray:
     """The text of each row, `no status` for a missing one."""
-    return given.astype(object).where(given.notna(), _NO_STATUS).astype(str).to_numpy(dtype=object)
+    return given.astype(object).where(given.notna(), NO_STATUS).astype(str).to_numpy(dtype=object)
 
 
 def _word(text: str) -> str:
