@@ -12,12 +12,12 @@ from llmscale.explain.api.best_of_budget import best_of, check_told
 from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.lowest_points import lowest_points
-from llmscale.explain.api.predict import fit_of
-from llmscale.explain.api.published import source_asked
-from llmscale.explain.api.read import LawName, laws_of
-from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.predict import asked_of, fit_of
+from llmscale.explain.api.read import LawName
+from llmscale.explain.api.settings import Given, asked_spec
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.page.contents import Evidence, build_page
 from llmscale.explain.page.document import Page, check_place
@@ -58,21 +58,21 @@ def explore(
     gpu_named(spec.gpu)
     if spec.output is not None:
         check_place(spec.output)
-    reading, options = reading_given(settings), options_given(spec, settings)
-    source = source_asked(source, spec.published)
-    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
-    page = build_page(_evidence(asked), gpu=spec.gpu, price=spec.price_per_hour)
+    page = build_page(
+        _evidence(asked_of(source, spec, settings)), gpu=spec.gpu, price=spec.price_per_hour
+    )
     return page if spec.output is None else page.save(spec.output)
 
 
 def _evidence(asked: Asked) -> Evidence:
     """The law that is taken, and what it says of the largest budget of its runs."""
-    fit, chosen = fit_of(asked, {"flops": np.asarray(_largest_budget(asked))}, every=False)
+    largest = _largest_budget(asked)
+    fit, chosen = fit_of(asked, {"flops": np.asarray(largest)})
     if fit.law.inputs != IN_TWO:
         raise InputError(
             f"{fit.law.name} predicts from {both(fit.law.inputs)}, and a page shows a law in N "
             "and D",
-            "name one: --law chinchilla",
+            law_in_both(None if asked.given else fit.runs, largest),
         )
     level = Options(level=asked.options.get("level", fit.level)).level
     check, points = tested(fit, level), lowest_points(fit)

@@ -1,6 +1,7 @@
 """`llmscale.next_runs`: which runs to make next, so that a forecast narrows most for its cost."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -9,7 +10,7 @@ import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.api.fitted import Asked, tested
+from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
@@ -19,15 +20,19 @@ from llmscale.explain.design.proposal import NextRuns
 from llmscale.explain.design.propose import Choice, Wanted
 from llmscale.explain.design.sizes import OwnSweep, own_sweep
 from llmscale.explain.design.sweep_file import COMMAND
+from llmscale.explain.estimation.suitability import inputs_of, law_in_both
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.laws import law_named
 from llmscale.explain.table import RunTable
 from llmscale.quantity import parse_amount, parse_budget
 from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.settings import shows_keywords
 
+_IN_TWO = {"params", "tokens"}
+_NO_COST = "is no law in N and D, which tells what a run costs"
 _PLACE = "name a file like -o next.toml, in a folder that you may write to"
 
 
@@ -144,17 +149,16 @@ def target_of(spec: NextSpec) -> dict[str, Any]:
 def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
     """The forecast of the target, as `predict` gives it. Raises InputError."""
     given = target_of(spec)
+    if spec.law not in (None, "all") and not asked.given:
+        _check_in_two(asked, spec, given)
     found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
     assert isinstance(found, Forecast)
     assert found.fit is not None
     if np.ndim(found.loss):
         raise InputError("there are several targets", "give one: --target 1e22")
     fit = found.fit
-    if set(fit.law.inputs) != {"params", "tokens"}:
-        raise InputError(
-            f"{fit.law.name} is no law in N and D, which tells what a run costs",
-            "name one that is: --law chinchilla",
-        )
+    if set(fit.law.inputs) != _IN_TWO:
+        raise InputError(f"{fit.law.name} {_NO_COST}", law_in_both(None))
     if not len(fit.replicates) or not np.isfinite([found.low, found.high]).all():
         raise InputError(
             f"the fit of {fit.law.name} has no intervals, which more runs would narrow",
@@ -166,6 +170,16 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
             "name the table in its place",
         )
     return found
+
+
+def _check_in_two(asked: Asked, spec: NextSpec, target: Mapping[str, Any]) -> None:
+    """Raise InputError if the law that is named is not in N and D."""
+    assert spec.law is not None
+    law = law_named(spec.law)
+    if set(inputs_of(law)) == _IN_TWO:
+        return
+    flops = _count("--target", target["flops"]) if "flops" in target else None
+    raise InputError(f"{law.name} {_NO_COST}", law_in_both(read_for(asked), flops))
 
 
 def plausible_laws(forecast: Forecast) -> list[Believed]:

@@ -16,13 +16,13 @@ from llmscale.explain.api.budget_asked import (
 )
 from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.plan_settings import PlanSpec
-from llmscale.explain.api.predict import fit_of
-from llmscale.explain.api.published import source_asked
-from llmscale.explain.api.read import LawName, laws_of
-from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.predict import asked_of, fit_of
+from llmscale.explain.api.read import LawName
+from llmscale.explain.api.settings import Given, asked_spec
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.figures._place import check_place
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
@@ -95,10 +95,7 @@ def plan(
     place = None if spec.output is None else Path(spec.output).expanduser()
     if place is not None:
         check_place(place)
-    reading, options = reading_given(settings), options_given(spec, settings)
-    source = source_asked(source, spec.published)
-    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
-    made = _made(asked, spec, hardware)
+    made = _made(asked_of(source, spec, settings), spec, hardware)
     return made if place is None else replace(made, drawn=made.draw().save(place).path)
 
 
@@ -113,8 +110,9 @@ def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPl
     else:
         assert spec.loss is not None
         budget, fit, chosen = _for_loss(asked, unique, spec.loss)
-    judge = replace(judge_of(asked, fit, unique), hardware=hardware)
-    forecast, optimum = forecast_of(judge, budget.flops.value)
+    flops = budget.flops.value
+    judge = replace(judge_of(asked, fit, unique, flops), hardware=hardware)
+    forecast, optimum = forecast_of(judge, flops)
     wanted = Wanted(
         within=spec.within,
         setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
@@ -125,12 +123,13 @@ def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPl
 
 def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:
     """The least compute that reaches a loss, by the law that is taken at that compute."""
-    fit, chosen = _fit_at(asked, _usual_flops(asked))
+    usual = _usual_flops(asked)
+    fit, chosen = _fit_at(asked, usual)
     target = target_of(fit, loss)
-    found = flops_for_loss(judge_of(asked, fit, unique), target)
+    found = flops_for_loss(judge_of(asked, fit, unique, usual), target)
     again, chosen = _fit_at(asked, found.value)
     if again.law.name != fit.law.name:
-        found = flops_for_loss(judge_of(asked, again, unique), target)
+        found = flops_for_loss(judge_of(asked, again, unique, usual), target)
     check_worth_training(found.value, "ask for a lower loss")
     return Budget(found, target.said, target.loss), again, chosen
 
@@ -146,16 +145,17 @@ def _usual_flops(asked: Asked) -> float:
 
 def _fit_at(asked: Asked, flops: float) -> tuple[Fit, Chosen | None]:
     """The fit that is taken at a budget, and why."""
-    return fit_of(asked, {"flops": np.asarray(flops)}, every=False)
+    return fit_of(asked, {"flops": np.asarray(flops)})
 
 
-def judge_of(asked: Asked, fit: Fit, unique: float | None) -> Judge:
-    """How runs are judged by a fit. Raises InputError if it tells no best size."""
+def judge_of(asked: Asked, fit: Fit, unique: float | None, flops: float) -> Judge:
+    """How runs of about so many FLOPs are judged by a fit. Raises InputError if it tells no best
+    size."""
     if fit.law.inputs not in (IN_TWO, OF_TEXT):
         raise InputError(
             f"{fit.law.name} predicts from {both(fit.law.inputs)}, and a plan takes a law in N "
             "and D",
-            "name one: --law chinchilla",
+            law_in_both(None if asked.given else fit.runs, flops),
         )
     check_trend(fit)
     level = Options(level=asked.options.get("level", fit.level)).level
@@ -165,7 +165,7 @@ def judge_of(asked: Asked, fit: Fit, unique: float | None) -> Judge:
 def knowing_text(asked: Asked) -> Asked:
     """Asks for the law that knows what repeated text is worth, if none is named and the table has
     runs that repeat theirs."""
-    if asked.given or asked.laws:
+    if asked.given or asked.laws or asked.every:
         return asked
     runs = read_for(asked)
     return replace(asked, laws=(_KNOWS_TEXT,)) if _tells_repetition(runs) else asked

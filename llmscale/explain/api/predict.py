@@ -12,6 +12,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.best_of_budget import best_of
 from llmscale.explain.api.choosing import best_fit
 from llmscale.explain.api.curve_end import predict_end
+from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.fitted import (
     Asked,
     check_given,
@@ -20,6 +21,7 @@ from llmscale.explain.api.fitted import (
     read_for,
     tested,
 )
+from llmscale.explain.api.plan_settings import BudgetSpec
 from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import (
@@ -142,7 +144,6 @@ def predict(
     keywords |= {"law": law, "refit": refit, "from_curve": from_curve}
     keywords |= {"published": published, **settings}
     spec = asked_spec(PredictSpec, keywords)
-    source = source_asked(source, spec.published)
     if spec.task is None:
         check_no_task(spec)
     if spec.from_curve is not None:
@@ -154,24 +155,30 @@ def predict(
         return predict_end(source, spec, reading_given(settings))
     points = _points(spec)
     if not points:
-        raise _nothing_asked(source, spec)
-    given = options_given(spec, settings)
-    every = spec.law == "all"
-    laws = () if every else laws_of(spec.law)
-    asked = Asked(source, laws, reading_given(settings), given, spec.refit)
-    check_variable(asked.laws, given)
+        raise _nothing_asked(source_asked(source, spec.published), spec)
+    asked = asked_of(source, spec, settings)
+    check_variable(asked.laws, asked.options)
     if spec.task is None:
-        return _forecast(asked, points, every=every)
+        return _forecast(asked, points)
     asked, score = task_asked(asked, spec)
-    loss = _forecast(asked, points, every=every)
+    loss = _forecast(asked, points)
     assert loss.fit is not None
-    options = Options(**{**given, "level": loss.level})
+    options = Options(**{**asked.options, "level": loss.level})
     return with_score(loss.fit, score, options).after(loss)
 
 
-def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Forecast:
+def asked_of(source: Any, spec: PredictSpec | BudgetSpec | ExploreSpec, given: Given) -> Asked:
+    """What a forecast, a plan or a page is to be made of. Raises InputError."""
+    every = spec.law == "all"
+    laws = () if every else laws_of(spec.law)
+    source = source_asked(source, spec.published)
+    options = options_given(spec, given)
+    return Asked(source, laws, reading_given(given), options, spec.refit, every)
+
+
+def _forecast(asked: Asked, points: Mapping[str, Array]) -> Forecast:
     """The loss at points, or at the best ones of budgets."""
-    fit, chosen = fit_of(asked, points, every=every)
+    fit, chosen = fit_of(asked, points)
     level = Options(level=asked.options.get("level", fit.level)).level
     budgets = set(points) == {"flops"} and "flops" not in fit.law.inputs
     if budgets:
@@ -185,10 +192,10 @@ def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Fore
     return replace(found, chosen=chosen)
 
 
-def fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[Fit, Chosen | None]:
+def fit_of(asked: Asked, points: Mapping[str, Array]) -> tuple[Fit, Chosen | None]:
     """The fit that is given or of the law that is named, or else that of the best law and why."""
     if asked.given:
-        if every:
+        if asked.every:
             raise InputError("a fit is of one law", "leave --law out, or name the table")
         fit = asked.given[0]
         check_given(fit, asked, but=("level",))
@@ -199,7 +206,7 @@ def fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[F
         _check_two(asked, runs, points)
     if asked.laws or not in_two:
         return fits_of(asked, runs, first=True, holdout="none")[0], None
-    return best_fit(asked, runs, points, every=every)
+    return best_fit(asked, runs, points)
 
 
 def _check_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> None:

@@ -89,6 +89,11 @@ def inputs_said(text: str) -> dict[str, str | list[str]]:
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
+def laws_to_try() -> tuple[str, ...]:
+    """The laws, and all of them."""
+    return (*law_names(), "all")
+
+
 def law_names() -> tuple[str, ...]:
     return names_in("llmscale.explain.laws")
 
@@ -251,7 +256,7 @@ class PredictSpec(OfRuns):
     law: str | type | None = setting(
         None,
         help="A law, ./mine.py:MyLaw, or all, to try every law in N and D.",
-        choices=lambda: (*law_names(), "all"),
+        choices=laws_to_try,
         **LAW_THAT_FORECASTS,
     )
     refit: bool = setting(False, **REFIT)
