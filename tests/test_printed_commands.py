@@ -391,6 +391,8 @@ def test_a_plan_along_a_ladder_names_the_forecast_that_the_ladder_tells(
 ) -> None:
     table, followed = LADDERS[ladder](), set()
     for verb, *options in ASKED_OF_LADDERS:
+        if ladder == "one size" and "power-floor" in options:
+            continue  # a law of size is refused before: it takes more sizes
         refused = CliRunner().invoke(app, [verb, table, *READING, *options])
         assert refused.exit_code == 2, refused.output
         (words,) = _printed(refused)

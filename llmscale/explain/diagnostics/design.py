@@ -117,8 +117,8 @@ def floor_uncertain(evidence: Evidence) -> Note | None:
         return None
     return FLOOR_UNCERTAIN.note(
         f"the floor {law.floor} = {value:.3g} may be anything from {ends[0]:.3g} to "
-        f"{ends[1]:.3g}, and predictions far beyond the runs hang on it: add larger runs, or look "
-        f"at its profile and at a law without a floor ({evidence.other_laws})",
+        f"{ends[1]:.3g}, and predictions far beyond the runs hang on it: add larger runs, or "
+        f"compare laws without one ({evidence.other_laws})",
     )
 
 
@@ -189,12 +189,11 @@ def count_sensitive(evidence: Evidence) -> Note | None:
     shown = []
     for count, exponents in found.items():
         given = ", ".join(f"{name} = {exponents[name]:.3g}" for name in hanging)
-        shown.append(f"{count} gives {given}")
+        shown.append(f"by {count} {given}")
     other = next(count for count in found if count != fit.table.count)
     return COUNT_SENSITIVE.note(
-        f"the exponents hang on what N counts: {'; '.join(shown)}. State the count with them, "
-        "compare only like with like, and add sizes whose embeddings are small (Porian et al. "
-        f"2024). The other law: {evidence.again('--count', other)}"
+        f"the exponents hang on what N counts: {'; '.join(shown)}. State the count with them, and "
+        f"compare like with like: --count {other}"
     )
 
 
@@ -232,12 +231,12 @@ def embedding_share(evidence: Evidence) -> Note | None:
     high = share > EMBEDDING_SHARE.limit
     if not high.any():
         return None
-    compared = evidence.again("--count", "params_non_embedding")
     return EMBEDDING_SHARE.note(
         f"embeddings and output layer are more than {EMBEDDING_SHARE.limit:.0%} of the parameters "
-        f"in {high.sum()} of {counted(len(share), 'run')} ({share.max():.0%} at the most, "
-        f"{share.min():.0%} at the least): N means another thing at each size. Use "
-        f"{_smaller_vocabulary(frame)}larger models, and compare {compared}"
+        f"in {high.sum()} of {counted(len(share), 'run')} ({share.min():.0%} to "
+        f"{share.max():.0%}): N means another thing at each size. Compare --count "
+        "params_non_embedding; use "
+        f"{_smaller_vocabulary(frame)}larger models"
     )
 
 

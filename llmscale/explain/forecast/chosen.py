@@ -146,7 +146,8 @@ class Chosen:
         if "E" in spread:
             parts.append(_between("E", [f"{end:.3g}" for end in spread["E"]]))
         if "a" in spread:
-            parts.append(_between("a", [f"{end:.2g}" for end in spread["a"]]))
+            low, high = (f"C^{end:.2g}" for end in spread["a"])
+            parts.append(f"N* ~ {low}" if low == high else f"N* from ~ {low} to ~ {high}")
         if "params" in spread:
             parts.append(_between("N*", [format_count(end) for end in spread["params"][-1]]))
         parts.append(_between("loss", [digits.number(end) for end in spread["loss"][-1]]))

@@ -33,6 +33,8 @@ from llmscale.quantity import format_count
 
 FAR = EXTRAPOLATES_FAR.limit
 """Forecasts more than this many times beyond the runs are called far."""
+GUESS = 1e3
+"""Past so many times beyond the runs few public tables have any: such forecasts are a guess."""
 _SEEN, _NOTHING = 0.1, 0.02
 """What is added to the plain interval is not worth a sentence below the first share of its width,
 and nothing below the second share of what the other side gets."""
@@ -112,8 +114,7 @@ class Forecast:
         at = ", ".join(f"{LETTERS.get(name, name)} = {amount(name, row)}" for name in self.at)
         said = digits.with_ends(row["loss"], row["low"], row["high"])
         level = f" ({100 * self.level:g}%)" if math.isfinite(row["low"]) else ""
-        beyond = f"{digits.times(math.exp(row['horizon']))} beyond the runs"
-        where = beyond if row["horizon"] > 0 else "inside the runs"
+        where = _placed(row["horizon"])
         which = ", the furthest of those asked for" if len(self.rows()) > 1 else ""
         return f"{self.metric} {said}{level} at {at}: {where}{which}"
 
@@ -185,6 +186,10 @@ class Forecast:
         """How many times beyond the runs one point lies, or `inside`."""
         horizon = self.rows()[place]["horizon"]
         return digits.times(math.exp(horizon)) if horizon > 0 else "inside"
+
+    def placed(self, place: int) -> str:
+        """`inside the runs`, `3.5x beyond the runs`, or `a guess, 5,000x beyond the runs`."""
+        return _placed(self.rows()[place]["horizon"])
 
     def __str__(self) -> str:
         lines = [self._line(place) for place in range(len(self.rows()))]
@@ -269,14 +274,7 @@ def forecast(
     notes = list(check.notes) if check else []
     furthest = float(h.max(initial=0.0))
     if furthest > math.log(FAR):
-        notes.insert(
-            0,
-            EXTRAPOLATES_FAR.note(
-                f"the forecast lies {digits.times(math.exp(furthest))} beyond the runs: past "
-                f"{FAR:g}x even widened 90% intervals held 86% of the runs of public tables; "
-                "measure a larger budget in between",
-            ),
-        )
+        notes.insert(0, _far(math.exp(furthest)))
     notes = [*_too_high(fit, loss), *notes]
     nowhere = np.asarray(loss <= 0) & (not fit.law.plain)
     if nowhere.any():
@@ -311,21 +309,43 @@ def forecast(
     )
 
 
+def _far(times: float) -> Note:
+    """What to say of a forecast so many times beyond the runs."""
+    known = f"past {FAR:g}x even widened 90% intervals held 86% of the runs of public tables"
+    if times > GUESS:
+        known = "this is a guess, since past 1,000x hardly any forecast was ever checked"
+    return EXTRAPOLATES_FAR.note(
+        f"the forecast lies {digits.times(times)} beyond the runs: {known}; measure a larger "
+        "budget in between"
+    )
+
+
 def _too_high(fit: Fit, loss: Array) -> list[Note]:
     """What to say of forecasts above ln of any vocabulary, by a law of runs that are all below."""
     limit = FORECAST_TOO_HIGH.limit
-    if fit.law.plain or fit.runs is None or not loss.max(initial=0.0) > limit:
+    if fit.law.plain or fit.origin.loss_unit == "" or not loss.max(initial=0.0) > limit:
         return []
-    highest = float(fit.table.frame["loss"].max())
-    if highest > limit:
-        return []
+    runs = "it is far from the runs of the law"
+    if fit.runs is not None:
+        highest = float(fit.table.frame["loss"].max())
+        if highest > limit:
+            return []
+        runs = f"the runs have {highest:.3g} at most"
     return [
         FORECAST_TOO_HIGH.note(
             f"a loss of {loss.max():.3g} nats is more than guessing costs with any vocabulary, and "
-            f"the runs have {highest:.3g} at most: are the sizes in another unit? They are asked "
-            "for in ones, or with a suffix: --params 7B --tokens 100B"
+            f"{runs}: are the sizes in another unit? They are asked for in ones, or with a suffix: "
+            "--params 7B --tokens 100B"
         )
     ]
+
+
+def _placed(horizon: float) -> str:
+    if not horizon > 0:
+        return "inside the runs"
+    times = math.exp(horizon)
+    guess = "a guess, " if times > GUESS else ""
+    return f"{guess}{digits.times(times)} beyond the runs"
 
 
 def amount(name: str, row: Mapping[str, float]) -> str:

@@ -10,7 +10,6 @@ from llmscale.explain.planning.deployment import Deployment, Load, Served, Serve
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.said import (
-    beyond_the_runs,
     cost_said,
     enough_said,
     no_interval,
@@ -33,7 +32,7 @@ def verdict(advice: "Advice") -> str:
     return (
         f"{one.model.shape.name} (N = {format_count(one.model.params)}) on "
         f"{format_count(one.model.tokens)} tokens, {ratio} a parameter: {told}{level}, "
-        f"{beyond_the_runs(advice.forecast)}"
+        f"{advice.forecast.placed(0)}"
     )
 
 

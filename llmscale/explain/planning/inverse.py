@@ -100,6 +100,22 @@ def _unreachable(judge: Judge, target: Target) -> InputError:
     ends = fit.interval(name) or (math.nan, math.nan)
     floor = digits.with_ends(fit.reads(name), *ends)
     return InputError(
-        f"{shown} is below the floor {floor} of {fit.law.name}: no compute reaches it",
-        "ask for a higher loss",
+        f"{shown} is below the floor {floor} of {fit.law.name}: by this law no compute reaches it"
+        f"{_held_by_forecasts(judge, loss)}",
+        "ask for a higher loss, or take another law: --law",
+    )
+
+
+def _held_by_forecasts(judge: Judge, loss: float) -> str:
+    """That forecasts, which allow for a law that is wrong beyond the runs, hold it all the same."""
+    if not len(judge.fit.replicates):
+        return ""
+    log_C = np.linspace(math.log(_LEAST_FLOPS), math.log(float(MOST)), _STEPS)
+    with np.errstate(all="ignore"):
+        first = _end(judge, loss, "low", log_C)
+    if not math.isfinite(first):
+        return ""
+    return (
+        f"; its {100 * judge.level:g}% forecasts, widened for what laws miss beyond their runs, "
+        f"hold it from {first:.3g} FLOPs on"
     )

@@ -16,7 +16,6 @@ from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
     from llmscale.explain.estimation.result import Fit
-    from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.planning.training_plan import TrainingPlan
 
 SHARES = {0.5: "half the size", 0.25: "a quarter of the size"}
@@ -30,14 +29,8 @@ def verdict(plan: "TrainingPlan") -> str:
     level = f" ({100 * plan.level:g}%)" if plan.loss.has_interval else ""
     return (
         f"{params} parameters on {tokens} tokens, {ratio:.3g} a parameter: {plan.forecast.metric} "
-        f"{loss}{level}, {beyond_the_runs(plan.forecast)}"
+        f"{loss}{level}, {plan.forecast.placed(0)}"
     )
-
-
-def beyond_the_runs(forecast: "Forecast") -> str:
-    """`inside the runs`, or `3.5x beyond the runs`."""
-    told = forecast.how_far(0)
-    return f"{told} the runs" if told == "inside" else f"{told} beyond the runs"
 
 
 def no_interval(fit: "Fit", loss: Estimate) -> str:

@@ -311,8 +311,8 @@ def test_messages_carry_the_numbers() -> None:
     assert "--where 'data == prose'" in message(FIRING["mixed-data"](), "mixed-data")
     assert "at 20 of 20 points" in message(search(best=4.0), "learning-rate-at-edge")
     heavy = message(vocabulary_heavy(), "embedding-share")
-    assert "80% at the most" in heavy
-    assert "Use a smaller vocabulary" in heavy
+    assert "to 80%)" in heavy
+    assert "use a smaller vocabulary" in heavy
     least = vocabulary_heavy().assign(vocab_size=512)
     assert "vocabulary" not in message(least, "embedding-share")
 
