@@ -167,7 +167,8 @@ def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     loss, low, high = row["loss"], row["low"], row["high"]
     wide = digits.ends(low, high, loss)
     plain = digits.ends(row["plain_low"], row["plain_high"], loss)
-    ends = output.stacked(wide, f"({plain})") if plain else output.styled(wide)
+    below = f"({plain})" if math.isfinite(row["plain_low"]) else plain
+    ends = output.stacked(wide, below)
     shown = digits.number(loss, low, high)
     return [*_asked(found, place), shown, ends, found.how_far(place)]
 

@@ -89,8 +89,8 @@ class NextSpec(OfRuns):
         choices=laws_to_try,
         **{
             **LAW,
-            "usual": "the one that forecasts this table's own higher budgets best, next to "
-            "those that do so as well",
+            "usual": "of anchored and chinchilla the one that forecasts this table's own higher "
+            "budgets best, next to the other if it does so as well",
         },
     )
     refit: bool = setting(False, **REFIT)

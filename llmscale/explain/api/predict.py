@@ -131,9 +131,9 @@ def predict(
     that is kept next to it is used unless `refit`. `params`, `tokens` and `flops` are numbers,
     texts such as "7B" ("20x" is 20 tokens a parameter), or several of them; `inputs` are other
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
-    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one is
-    taken that erred least when it was fitted to the lower budgets of the table and asked for the
-    higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
+    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one of
+    anchored and chinchilla is taken that erred least when it was fitted to the lower budgets of the
+    table and asked for the higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
     results folder or the log of any run, asks for the end of that run (EndForecast). `task` is a
     column with the score of a task, which is forecast by way of the loss, or of the column
     `task_loss` (TaskForecast). With `published` the law is Chinchilla's, as others published it, in

@@ -35,7 +35,8 @@ LAW: dict[str, Any] = {
 }
 LAW_THAT_FORECASTS: dict[str, Any] = {
     **LAW,
-    "usual": "the one that forecasts this table's own higher budgets best",
+    "usual": "of anchored and chinchilla the one that forecasts this table's own higher budgets "
+    "best",
 }
 REFIT: dict[str, Any] = {
     "help": "Whether to fit again, whatever fit is kept next to the table.",

@@ -19,6 +19,7 @@ from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
+from llmscale.explain.forecast.doubts import FAR, far, heights, placed
 from llmscale.explain.forecast.widths import (
     growth,
     multipliers,
@@ -28,13 +29,8 @@ from llmscale.explain.forecast.widths import (
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws.anchored import Anchored
 from llmscale.notes import with_codes
-from llmscale.notes.predicting import EXTRAPOLATES_FAR, FORECAST_TOO_HIGH, LOSS_NOT_POSITIVE
 from llmscale.quantity import format_count
 
-FAR = EXTRAPOLATES_FAR.limit
-"""Forecasts more than this many times beyond the runs are called far."""
-GUESS = 1e3
-"""Past so many times beyond the runs few public tables have any: such forecasts are a guess."""
 _SEEN, _NOTHING = 0.1, 0.02
 """What is added to the plain interval is not worth a sentence below the first share of its width,
 and nothing below the second share of what the other side gets."""
@@ -114,7 +110,7 @@ class Forecast:
         at = ", ".join(f"{LETTERS.get(name, name)} = {amount(name, row)}" for name in self.at)
         said = digits.with_ends(row["loss"], row["low"], row["high"])
         level = f" ({100 * self.level:g}%)" if math.isfinite(row["low"]) else ""
-        where = _placed(row["horizon"])
+        where = placed(row["horizon"])
         which = ", the furthest of those asked for" if len(self.rows()) > 1 else ""
         return f"{self.metric} {said}{level} at {at}: {where}{which}"
 
@@ -189,7 +185,7 @@ class Forecast:
 
     def placed(self, place: int) -> str:
         """`inside the runs`, `3.5x beyond the runs`, or `a guess, 5,000x beyond the runs`."""
-        return _placed(self.rows()[place]["horizon"])
+        return placed(self.rows()[place]["horizon"])
 
     def __str__(self) -> str:
         lines = [self._line(place) for place in range(len(self.rows()))]
@@ -274,18 +270,8 @@ def forecast(
     notes = list(check.notes) if check else []
     furthest = float(h.max(initial=0.0))
     if furthest > math.log(FAR):
-        notes.insert(0, _far(math.exp(furthest)))
-    notes = [*_too_high(fit, loss), *notes]
-    nowhere = np.asarray(loss <= 0) & (not fit.law.plain)
-    if nowhere.any():
-        notes.insert(
-            0,
-            LOSS_NOT_POSITIVE.note(
-                f"{fit.law.name} gives no positive loss at {int(nowhere.sum())} of {nowhere.size} "
-                "forecasts: its formula does not hold there; use another law (llmscale laws), or "
-                "forecast nearer to the runs",
-            ),
-        )
+        notes.insert(0, far(math.exp(furthest)))
+    notes = [*heights(fit, loss), *notes]
     coverage = ""
     if np.isfinite(plain_low).any():
         coverage = check.coverage if check and check.coverage else public_needs(fit.law).held
@@ -307,45 +293,6 @@ def forecast(
         fit=fit,
         tested=check,
     )
-
-
-def _far(times: float) -> Note:
-    """What to say of a forecast so many times beyond the runs."""
-    known = f"past {FAR:g}x even widened 90% intervals held 86% of the runs of public tables"
-    if times > GUESS:
-        known = "this is a guess, since past 1,000x hardly any forecast was ever checked"
-    return EXTRAPOLATES_FAR.note(
-        f"the forecast lies {digits.times(times)} beyond the runs: {known}; measure a larger "
-        "budget in between"
-    )
-
-
-def _too_high(fit: Fit, loss: Array) -> list[Note]:
-    """What to say of forecasts above ln of any vocabulary, by a law of runs that are all below."""
-    limit = FORECAST_TOO_HIGH.limit
-    if fit.law.plain or fit.origin.loss_unit == "" or not loss.max(initial=0.0) > limit:
-        return []
-    runs = "it is far from the runs of the law"
-    if fit.runs is not None:
-        highest = float(fit.table.frame["loss"].max())
-        if highest > limit:
-            return []
-        runs = f"the runs have {highest:.3g} at most"
-    return [
-        FORECAST_TOO_HIGH.note(
-            f"a loss of {loss.max():.3g} nats is more than guessing costs with any vocabulary, and "
-            f"{runs}: are the sizes in another unit? They are asked for in ones, or with a suffix: "
-            "--params 7B --tokens 100B"
-        )
-    ]
-
-
-def _placed(horizon: float) -> str:
-    if not horizon > 0:
-        return "inside the runs"
-    times = math.exp(horizon)
-    guess = "a guess, " if times > GUESS else ""
-    return f"{guess}{digits.times(times)} beyond the runs"
 
 
 def amount(name: str, row: Mapping[str, float]) -> str:

@@ -197,9 +197,9 @@ def _said(told: Forecast) -> Iterator[tuple[str, str]]:
     if told.chosen is not None:
         yield (
             "other laws",
-            f"this page is by {told.chosen.law} at every budget; llmscale plan takes the law that "
-            "erred least for the budget that it is asked for, which may be another; a page of that "
-            "is made with --law NAME",
+            f"this page is by {told.chosen.law} at every budget; of the laws that are tried "
+            "llmscale plan takes the one that erred least for the budget that it is asked for, "
+            "which may be another; a page of that is made with --law NAME",
         )
 
 

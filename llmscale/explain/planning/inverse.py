@@ -95,14 +95,14 @@ def _unreachable(judge: Judge, target: Target) -> InputError:
     if name is None or loss >= float(fit.law.coefficients()[name]):
         return InputError(
             f"by {fit.law.name} no compute up to {float(MOST):.0e} FLOPs reaches {target.said}",
-            "ask for a higher loss, or take another law: --law",
+            "ask for a higher loss, or try other laws: --law all",
         )
     ends = fit.interval(name) or (math.nan, math.nan)
     floor = digits.with_ends(fit.reads(name), *ends)
     return InputError(
         f"{shown} is below the floor {floor} of {fit.law.name}: by this law no compute reaches it"
         f"{_held_by_forecasts(judge, loss)}",
-        "ask for a higher loss, or take another law: --law",
+        "ask for a higher loss, or try other laws: --law all",
     )
 
 

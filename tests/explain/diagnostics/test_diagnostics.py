@@ -531,9 +531,11 @@ def test_faults_of_runs_are_said_whatever_the_law() -> None:
 
 
 def test_a_command_in_a_note_keeps_the_options_of_the_fit() -> None:
-    far = FIRING["group-off-law"]().assign(vocab_size=512)
-    said = notes_of(far, "chinchilla", fix="E=1.8", delta=0.01)["group-off-law"]
-    assert "--law chinchilla --fix E=1.8 --delta 0.01 --where" in said
+    parts = [checkpoints((0.5, 1.0)).assign(lr=lr, batch=lr * 1e6) for lr in (1e-3, 2e-3)]
+    frame = pd.concat(parts, ignore_index=True)
+    frame.loc[len(parts[0]) :, "loss"] *= 1.01
+    said = notes_of(frame, "chinchilla", fix="E=1.8", delta=0.01)["untuned-runs"]
+    assert "--law chinchilla --fix E=1.8 --delta 0.01 --where 'lr == 0.001'" in said
     assert "--fix" not in str(notes_of(interacting(), "chinchilla", fix="E=1.8")["residual-trend"])
 
 
