@@ -133,12 +133,12 @@ def predict(
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
     the budget: they are in `params` and `tokens` of what is returned. Without `law` that one of
     anchored and chinchilla is taken that erred least when it was fitted to the lower budgets of the
-    table and asked for the higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
-    results folder or the log of any run, asks for the end of that run (EndForecast). `task` is a
-    column with the score of a task, which is forecast by way of the loss, or of the column
-    `task_loss` (TaskForecast). With `published` the law is Chinchilla's, as others published it, in
-    place of a `source`. `settings` are those of docs/settings.md: how to read the table, and
-    how to fit. Raises InputError."""
+    table and asked for the higher ones, and `chosen` says so; "all" tries every law in N and D.
+    `from_curve`, a run of a results folder or the log of any run, asks for the end of that run
+    (EndForecast). `task` is a column with the score of a task, which is forecast by way of the
+    loss, or of the column `task_loss` (TaskForecast). With `published` the law is Chinchilla's, as
+    others published it, in place of a `source`. `settings` are those of docs/settings.md: how to
+    read the table, and how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
     keywords |= {"task": task, "task_loss": task_loss, "task_law": task_law}
     keywords |= {"law": law, "refit": refit, "from_curve": from_curve}
