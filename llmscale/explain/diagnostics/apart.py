@@ -126,8 +126,8 @@ def _plain(off: _Off) -> float:
 
 
 _CAUSES = {
-    ("N", "above", True): "were they tuned as well, trained on the same data, and to the end of "
-    "their schedule",
+    ("N", "above", True): "were they tuned as well, on the same data, and to the end of their "
+    "schedule",
     ("N", "below", True): "does N count embeddings, or were they tuned less well",
     ("N", "above", False): "were they tuned better than the rest, or trained on other data",
     ("N", "below", False): "were they tuned better, such as the best of many, or trained on other "
@@ -152,7 +152,7 @@ def _of_group(evidence: Evidence, off: _Off, axes: Mapping[str, Array]) -> str:
     column, much = _COLUMNS[group.axis], evidence.relative(off.effect)
     return (
         f"{what} ({group.axis} = {' to '.join(ends)}) lie {side} what the other runs say ({much}, "
-        f"{off.certainty:.0f} standard errors): {cause}? What hangs on them is told without them: "
+        f"{off.certainty:.0f} standard errors): {cause}? Compare without them: "
         f"{command_line('--where', _without(column, group, values))}"
     )
 

@@ -43,10 +43,9 @@ def mid_schedule(evidence: Evidence) -> Note | None:
     if not reasons:
         return None
     return MID_SCHEDULE.note(
-        f"{'; '.join(reasons)}: before its cooldown a run's loss is above what a run of that "
-        "length reaches, so the exponent of D comes out wrong (Hoffmann et al. 2022), and "
-        "checkpoints of one run are not independent. Fit final losses alone, one run or cooldown "
-        f"branch a budget: {more_budgets(frame)}"
+        f"{'; '.join(reasons)}: before its cooldown a run's loss is too high, so the exponent of D "
+        "comes out wrong (Hoffmann et al. 2022). Fit final losses only, one run or cooldown branch "
+        f"a budget: {more_budgets(frame)}"
     )
 
 

@@ -53,8 +53,8 @@ def collinear_design(evidence: Evidence) -> Note | None:
         return None
     of_design = np.sqrt((1 + abs(correlation)) / max(1 - abs(correlation), 1e-15))
     numbers = (
-        f"correlation {correlation:.3f} of ln N and ln D; condition number {of_design:.2g} of the "
-        f"two, {_condition(evidence):.2g} of the fit, where grids have 25 to 60"
+        f"correlation {correlation:.3f} of ln N and ln D; condition numbers {of_design:.2g}, and "
+        f"{_condition(evidence):.2g} of the fit"
     )
     if correlation < 0:
         budget = format_count(float(np.median(frame["flops"])))
@@ -66,8 +66,7 @@ def collinear_design(evidence: Evidence) -> Note | None:
     ratio = format_count(float(np.median(frame["tokens"] / frame["params"])))
     return COLLINEAR_DESIGN.note(
         f"tokens grow with size ({numbers}): {exponents} trade off, and the law holds only near "
-        f"{ratio} tokens a parameter (arXiv 2605.08541). Add other ratios at each size: "
-        f"{more_budgets(frame)}"
+        f"{ratio} tokens a parameter. Add other ratios at each size: {more_budgets(frame)}"
     )
 
 
@@ -137,8 +136,8 @@ def optimum_not_bracketed(evidence: Evidence) -> Note | None:
         return None
     return OPTIMUM_NOT_BRACKETED.note(
         f"at {len(open_ended)} of {counted(len(profiles), 'budget')} the lowest loss is at an end "
-        f"of the sizes tried, and the law's best size beyond it: {listed(open_ended)}. The optimum "
-        "there is extrapolated: add sizes beyond that end at the same budget",
+        f"of the sizes tried, and the law's best size beyond it: {listed(open_ended, 2)}. Add "
+        "sizes beyond that end at the same budget",
         Weight.DOUBT,
     )
 

@@ -213,12 +213,12 @@ def _refit_without(evidence: Evidence, far: NDArray[np.bool_]) -> Fit | None:
 
 
 def _without(evidence: Evidence, far: NDArray[np.bool_], rest: Fit | None) -> str:
-    """`; without them alpha goes from 0.35 to 0.37`, if the rest can be fitted."""
+    """`; without them alpha from 0.35 to 0.37`, if the rest can be fitted."""
     if rest is None:
         return ""
     law, other = evidence.fit.law, rest.law
     moved = [
-        f"{name} goes from {getattr(law, name):.3g} to {getattr(other, name):.3g}"
+        f"{name} from {getattr(law, name):.3g} to {getattr(other, name):.3g}"
         for name in (*law.exponents, *((law.floor,) if law.floor else ()))
         if hasattr(other, name) and f"{getattr(law, name):.3g}" != f"{getattr(other, name):.3g}"
     ]

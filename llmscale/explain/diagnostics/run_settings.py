@@ -54,7 +54,7 @@ def learning_rate_at_edge(evidence: Evidence) -> Note | None:
         return None
     return LEARNING_RATE_AT_EDGE.note(
         f"at {len(edges)} of {counted(len(points), 'point')} the best learning rate is at an end "
-        f"of those tried: {listed(edges, 3)}. Their losses are too high by an unknown amount: try "
+        f"of those tried: {listed(edges, 2)}. Their losses are too high: try "
         f"beyond that end{sweep_with(done, '--lr-scale 0.5, or 2')} until a worse one is found on "
         "both sides"
     )
