@@ -397,8 +397,8 @@ def test_a_plan_along_a_ladder_names_the_forecast_that_the_ladder_tells(
         assert refused.exit_code == 2, refused.output
         (words,) = _printed(refused)
         followed.add(tuple(words))
-    for words in followed:
-        told = _cheaply([*words, "--json"])
+    for forecast in followed:
+        told = _cheaply([*forecast, "--json"])
         assert told.exit_code == 0, told.output
         assert "flops" in json.loads(told.stdout)["predictions"][0]
 

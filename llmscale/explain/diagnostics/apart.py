@@ -72,8 +72,8 @@ def _of_kinds(evidence: Evidence, kinds: TwoKinds) -> str:
     return (
         f"{len(rows)} of {counted(len(of_fewer), 'run')} lie {apart} {side} the others{unit}, all "
         f"of them alike, while runs of one kind scatter by {scatter}: "
-        f"{listed(run_titles(evidence.frame, rows))}. Are two kinds mixed: other data, another "
-        "tokenizer, training losses, checkpoints before their cooldown, runs cut short? "
+        f"{listed(run_titles(evidence.frame, rows), 3)}. Are two kinds mixed: other data, another "
+        "tokenizer, training losses, checkpoints, runs cut short? "
         f"{told_apart_by(evidence, of_fewer)}"
     )
 
