@@ -176,6 +176,8 @@ OWN = {"batch_tokens": 2048, "schedule": "wsd", "dtype": "float32"}
 """What a sweep's own table has beside N, D and the loss."""
 MILLION = [1e6, 2e6, 5e6, 1e7, 3e7]
 BUDGETS = [1e8, 5e8, 2e9]
+SIZES = [1e7, 2e7, 5e7, 1e8, 3e8]
+"""Whose losses with 20 tokens a parameter are below ln of a vocabulary."""
 SCENARIOS: dict[str, Any] = {
     "an own law": lambda: [
         "fit",
@@ -210,7 +212,7 @@ SCENARIOS: dict[str, Any] = {
     ],
     "chinchilla on one ratio": lambda: [
         "fit",
-        _write("t.csv", MILLION, ratio=20, own=True),
+        _write("t.csv", SIZES, ratio=20, own=True),
         "--law",
         "chinchilla",
     ],
@@ -220,7 +222,7 @@ SCENARIOS: dict[str, Any] = {
         "--law",
         "chinchilla",
     ],
-    "tokens that follow size": lambda: ["fit", _write("t.csv", MILLION, ratio=20, own=True)],
+    "tokens that follow size": lambda: ["fit", _write("t.csv", SIZES, ratio=20, own=True)],
     "several budgets in a law of size": lambda: [
         "fit",
         _write("t.csv", MILLION, BUDGETS, own=True),
@@ -362,7 +364,6 @@ def _filled(word: str, first: list[str]) -> str:
     return table if word == "TABLE" else word
 
 
-SIZES = [1e7, 2e7, 5e7, 1e8, 3e8]
 OWN_NAMES = ("size it has", "seen", "final loss")
 LADDERS: dict[str, Any] = {
     "one ratio": lambda: _write("t.csv", SIZES, ratio=20, columns=OWN_NAMES),
