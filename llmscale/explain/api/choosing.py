@@ -121,6 +121,8 @@ def _no_law_of_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) ->
     else:
         variable = default_variable(runs, asked.options.get("variable", "params"))
         what, instead = "a forecast at N and D", f"give --{variable} only; or "
+        if asked.every:
+            instead = f"leave --law out, and {instead}"
     reason = no_chinchilla(runs.frame)
     if reason is None:
         return InputError(

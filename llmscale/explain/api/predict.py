@@ -204,6 +204,11 @@ def fit_of(asked: Asked, points: Mapping[str, Array]) -> tuple[Fit, Chosen | Non
     in_two = set(points) == {"flops"} or (len(points) == 2 and set(points) <= _IN_TWO)
     if not asked.laws and set(points) <= _IN_TWO and not in_two:
         _check_two(asked, runs, points)
+    if asked.every and not in_two:
+        raise InputError(
+            f"all laws in N and D are asked for, and {_given(points)}",
+            "give --params and --tokens, or --flops; or leave --law out",
+        )
     if asked.laws or not in_two:
         return fits_of(asked, runs, first=True, holdout="none")[0], None
     return best_fit(asked, runs, points)
@@ -214,12 +219,16 @@ def _check_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> Non
     in_one = "variable" in asked.options or default_laws(runs)[0] != "chinchilla"
     if in_one:
         return
-    given = both([f"--{name}" for name in points])
-    were = "was" if len(points) == 1 else "were"
     raise InputError(
-        f"a law in N and D predicts from params and tokens, and {given} {were} given",
+        f"a law in N and D predicts from params and tokens, and {_given(points)}",
         "give --params and --tokens, or --flops; or name a law in one: --law power-floor",
     )
+
+
+def _given(points: Mapping[str, Array]) -> str:
+    """`--params was given`."""
+    were = "was" if len(points) == 1 else "were"
+    return f"{both([f'--{name}' for name in points])} {were} given"
 
 
 def _points(spec: PredictSpec) -> dict[str, Array]:
