@@ -221,7 +221,8 @@ def _check_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> Non
         return
     raise InputError(
         f"a law in N and D predicts from params and tokens, and {_given(points)}",
-        "give --params and --tokens, or --flops; or name a law in one: --law power-floor",
+        "give --params and --tokens, or --flops; or name a law in one: --law power-floor"
+        f"{'' if 'params' in points else f' --variable {next(iter(points))}'}",
     )
 
 
