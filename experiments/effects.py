@@ -86,6 +86,13 @@ EFFECTS = (
         "tuning only the rate of a common recipe saved up to 2x (Wen et al. 2025)",
     ),
     Effect(
+        "twice the learning rate",
+        ("tuned", "default"),
+        ("twice", "high-lr"),
+        "1x or less",
+        "tuning only the rate of a common recipe saved up to 2x (Wen et al. 2025)",
+    ),
+    Effect(
         "tied embeddings for untied",
         ("untied", "default"),
         ("tied", "tied"),
@@ -109,6 +116,8 @@ REMARKS = (
     "- Muon is ahead by far most at the largest size and budget. That it saves more further out "
     "rests on these runs; Wen et al. found it to save less in larger models.",
     "- Of WSD a part is where it ends: at 0, where this cosine ends at a tenth of its peak.",
+    "- Twice the tuned learning rate is as good along the ladder, to within 10%: it is better at "
+    "300k tokens and worse at 3M in the smaller models, which costs 14% at the best split.",
     "- Tied embeddings cost most at a width of 24, and little or nothing at 72.",
     "- Deep models are 24 to 40 wide here, and take more FLOPs at one N, for attention in every "
     "layer. At these sizes width is worth more than depth, as the built-in ladder has it.",

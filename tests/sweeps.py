@@ -33,6 +33,25 @@ def write_counting(folder: Path) -> Path:
     return path
 
 
+def loop_words(path: Path, text: Path, out: Path, hardware: str) -> list[str]:
+    """The options of a `llmscale next --auto` of one chosen round, from a file that is written here
+    with these lines of [hardware]."""
+    path.write_text(
+        'sizes = ["1x16x1", "2x16x1", "2x24x2"]\ntokens = ["5k", "10k", "20k"]\n'
+        f'[data]\nsource = "{text}"\ntokenizer = "bpe:300"\n'
+        "[recipe]\ncontext = 32\nbatch_tokens = 512\nlr = 0.02\n"
+        f'[hardware]\ndevice = "cpu"\ndtype = "float32"\n{hardware}\n'
+    )
+    words = ["next", str(path), "--auto", "--yes", f"--out={out}", "--budget=5e10", "--rounds=1"]
+    return [*words, "--params=40k", "--tokens=1M", "--law=chinchilla", "--bootstrap=20"]
+
+
+def read_loop(out: Path) -> dict[str, Any]:
+    """What adaptive.json has of a loop."""
+    found: dict[str, Any] = json.loads((out / "adaptive.json").read_text())
+    return found
+
+
 def changed(command: list[str], changes: list[str]) -> list[str]:
     """The command with `changes`, options and their values, in the place of its own."""
     kept = list(command)

@@ -377,7 +377,6 @@ ASKED_OF_LADDERS = (
     ["plan", "--loss", "3", "--law", "power-floor"],
     ["advise", "--flops", "1e20"],
     ["advise", "--flops", "1e20", "--law", "power-floor"],
-    ["next", "--budget", "1e19", "--target", "1e20"],
     ["next", "--budget", "1e19", "--target", "1e20", "--law", "power-floor"],
     ["explore", "--out", "page.html"],
     ["explore", "--out", "page.html", "--law", "power-floor"],

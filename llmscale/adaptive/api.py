@@ -61,9 +61,10 @@ def adaptive_sweep(
     folder = place.folder
     choice = {name: value for name, value in given.items() if name != "budget"}
     training = {"max_hours": auto.max_hours, "yes": yes, "command": command}
-    limits = Limits(wanted_of(spec).budget, spec.width, auto.rounds)
+    wanted = wanted_of(spec)
+    limits = Limits(wanted.budget, spec.width, auto.rounds)
     target = _target(spec, given)
-    loop = Loop(folder, limits, target, choice, training, watcher_of(progress))
+    loop = Loop(folder, limits, target, wanted, training, watcher_of(progress))
     known = read_state(folder)
     asked = {name: _plain(name, value) for name, value in target.items()}
     if known is not None:
@@ -96,7 +97,10 @@ def _go_on(loop: Loop, state: State, *, dry_run: bool) -> AdaptiveSweep:
     forecast = loop.forecast()
     if stop := loop.reached(state, forecast):
         return _result(loop, replace(state, stop=stop), forecast)
-    return _result(loop, state, forecast, first=loop.chosen_round(state, forecast))
+    first = loop.chosen_round(state, forecast)
+    if isinstance(first, str):
+        return _result(loop, replace(state, stop=first), forecast)
+    return _result(loop, state, forecast, first=first)
 
 
 def _result(
@@ -108,12 +112,19 @@ def _result(
 
 
 def _check_taken(given: Mapping[str, Any]) -> None:
-    """Raise InputError for a setting of `next_runs` that says where one choice is written."""
+    """Raise InputError for a setting of `next_runs` that is of a single choice."""
+    if given.get("learning_rates"):
+        raise InputError(
+            "--learning-rates is for a single choice: the fits of a loop would take trials at "
+            "other rates for runs like the others",
+            "leave it out; or try the rates first: llmscale tune",
+        )
     for name in ("output", "figure"):
         if given.get(name):
+            option = "--figure" if name == "figure" else "--out FILE.toml"
             raise InputError(
-                f"{name} is for a single choice, and the loop writes each into its folder",
-                "leave it out" if name == "figure" else "name the folder with out",
+                f"{option} is for a single choice, and the loop writes each into its folder",
+                "leave it out" if name == "figure" else "name the folder: --out results/mine",
             )
 
 
@@ -151,6 +162,9 @@ def _plain(name: str, value: Any) -> Any:
         return parse_count(str(value), name)
     if name == "tokens":
         return parse_budget(str(value)).stated
+    if isinstance(value, list | tuple):
+        several = [str(one) for one in value]
+        return several[0] if len(several) == 1 else several
     return value if isinstance(value, int | float | bool) else str(value)
 
 

@@ -12,10 +12,11 @@ from llmscale.adaptive.state import ChosenRun, Round, State, outcome_of, write_s
 from llmscale.adaptive.watching import TooDear, Within
 from llmscale.errors import InputError, WorkError, counted
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.api.next_runs import next_runs
+from llmscale.explain.api.next_runs import choice_of
 from llmscale.explain.api.predict import predict
 from llmscale.explain.design.proposal import NextRuns
-from llmscale.explain.design.propose import NothingToBuy
+from llmscale.explain.design.propose import Choice
+from llmscale.explain.design.stops import NothingToBuy, Wanted
 from llmscale.explain.design.sweep_file import COMMAND, spec_file
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.measure.sweep.api import sweep
@@ -46,13 +47,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop in `folder`. `target` are the keywords by which `predict` gives the forecast,
-    `choice` those of `next_runs` but its budget, and `training` those of `sweep`."""
+    """A loop in `folder`. `target` are the keywords by which `predict` gives the forecast, `wanted`
+    is what may be bought, of which each round has a part of the budget, and `training` are the
+    keywords of `sweep`."""
 
     folder: ResultsFolder
     limits: Limits
     target: Mapping[str, Any]
-    choice: Mapping[str, Any]
+    wanted: Wanted
     training: Mapping[str, Any]
     watcher: Watcher
 
@@ -114,10 +116,10 @@ class Loop:
         assert isinstance(found, Forecast)
         return found
 
-    def chosen_round(self, state: State, forecast: Forecast) -> Round | None:
-        """The next round, of which nothing is written; None if what is left buys nothing."""
-        found = self._choice(state, 1.0)
-        return None if found is None else self._round(state, forecast, found)
+    def chosen_round(self, state: State, forecast: Forecast) -> Round | str:
+        """The next round, of which nothing is written, or why there is none."""
+        found = self._choice(state, choice_of(forecast, self.wanted), 1.0)
+        return found if isinstance(found, str) else self._round(state, forecast, found)
 
     def reached(self, state: State, forecast: Forecast) -> str:
         """Why no further round is to be chosen; empty if one is."""
@@ -128,16 +130,17 @@ class Loop:
         if left <= _SPENT * limits.budget:
             return "the budget is spent"
         if len(state.chosen_rounds) >= limits.rounds:
-            return f"{counted(limits.rounds, 'round')} were allowed: go on with more --rounds"
+            were = "was" if limits.rounds == 1 else "were"
+            return f"{counted(limits.rounds, 'round')} {were} allowed: go on with more --rounds"
         return ""
 
     def _next_round(self, state: State, forecast: Forecast) -> State:
         """The state after one more round, or with the reason why there is none."""
-        share = 1.0
+        share, choice = 1.0, choice_of(forecast, self.wanted)
         for _ in range(_TRIES):
-            found = self._choice(state, share)
-            if found is None:
-                break
+            found = self._choice(state, choice, share)
+            if isinstance(found, str):
+                return replace(state, stop=found)
             one = self._round(state, forecast, found)
             self._write(one, found.toml)
             begun = state.begun(one)
@@ -148,25 +151,23 @@ class Loop:
                 share *= _CAUTION * self.left(state) / error.flops
         left = self.left(state)
         return replace(
-            state, stop=f"the {left:.2g} FLOPs that are left buy nothing that is worth its cost"
+            state, stop=f"every choice that was tried costs more than the {left:.2g} FLOPs left"
         )
 
-    def _choice(self, state: State, share: float) -> NextRuns | None:
+    def _choice(self, state: State, choice: Choice, share: float) -> NextRuns | str:
         """What this turn's part of the budget buys if it narrows the interval by more a FLOP than
-        all that is left would; else what that buys, if it is worth it."""
+        all that is left would; else what that buys if it is worth it, or why it is not."""
         left = share * self.left(state)
         chosen = state.chosen_rounds
         before = sum(one.of_budget == self.limits.budget for one in chosen)
         part = round_budget(left, before, self.limits.rounds - len(chosen))
-        found = [self._bought(budget) for budget in dict.fromkeys((part, left))]
-        worth = [one for one in found if one is not None and one.runs]
-        return max(worth, key=lambda one: one.narrows / one.flops, default=None)
-
-    def _bought(self, budget: float) -> NextRuns | None:
-        try:
-            return next_runs(self.folder.path, budget=budget, **self.choice)
-        except NothingToBuy:
-            return None
+        found = [_bought(choice, budget) for budget in dict.fromkeys((part, left))]
+        worth = [one for one in found if not isinstance(one, str) and one.runs]
+        if worth:
+            return max(worth, key=lambda one: one.narrows / one.flops)
+        of_all = found[-1]
+        reason = of_all if isinstance(of_all, str) else of_all.stop
+        return f"what is left of the budget buys nothing that is worth it: {reason}"
 
     def _round(self, state: State, forecast: Forecast, found: NextRuns) -> Round:
         runs = tuple(
@@ -224,6 +225,14 @@ class Loop:
                 f"{rows[0].error}",
                 "the same command tries them again",
             )
+
+
+def _bought(choice: Choice, budget: float) -> NextRuns | str:
+    """What so much buys, or why that is nothing."""
+    try:
+        return replace(choice, wanted=replace(choice.wanted, budget=budget)).propose()
+    except NothingToBuy as error:
+        return error.problem
 
 
 def round_name(one: Round) -> str:

@@ -22,6 +22,8 @@ from llmscale.runs.checked import (
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_write import write_json
 
+_OPTIONS = {"flops": "target"}
+"""What the command calls what is asked of `predict`."""
 _FIX = "move it away to begin a new loop on the runs that are there"
 
 
@@ -170,7 +172,7 @@ def check_same(folder: ResultsFolder, state: State, asked: Mapping[str, Any]) ->
 
 
 def _said(name: str, value: Any) -> str:
-    option = f"--{name.replace('_', '-')}"
+    option = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
     return f"no {option}" if value is None else f"{option} {value}"
 
 

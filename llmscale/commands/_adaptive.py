@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from llmscale.adaptive.result import AdaptiveSweep
     from llmscale.adaptive.state import Round
 
-_TARGET = ("flops", "params", "tokens", "law")
-
 
 def go_on(
     source: str | None,
@@ -47,9 +45,16 @@ def _show(found: "AdaptiveSweep") -> None:
     output.results.say("forecast:", "bold", found.verdict, "bold")
     for name, said in found.said():
         output.results.say(f"{name}:", "", said)
-    asked = found.state.asked.items()
-    target = [f"--{name}={value}" for name, value in asked if name in _TARGET]
-    output.show_next(command_line("llmscale", "predict", Path(found.where), *target))
+    asked = [word for name, value in found.state.asked.items() for word in _words(name, value)]
+    output.show_next(command_line("llmscale", "predict", Path(found.where), *asked))
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """A setting as `predict` takes it on a command line."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}={one}" for one in (value if isinstance(value, list) else [value])]
 
 
 def _show_rounds(found: "AdaptiveSweep") -> None:

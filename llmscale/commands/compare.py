@@ -48,7 +48,7 @@ def compare(
 def _show(found: "RecipeComparison") -> None:
     if found.reading:
         output.tell(f"read: {found.reading}")
-    for sentence in found.sentences:
+    for sentence in found.headlines:
         output.results.say("compare:", "bold", sentence, "bold")
     for flops in found.scales:
         _show_scale(found, flops)
@@ -60,18 +60,13 @@ def _show(found: "RecipeComparison") -> None:
 
 def _show_scale(found: "RecipeComparison", flops: float) -> None:
     """The recipes at one budget, the best first."""
-    today = flops == found.today
-    beyond = max(one.beyond for one in found.at(flops))
-    where = "the largest compute that all have" if today else f"{beyond:.3g}x beyond the runs"
     table = output.make_table(
-        f"at {flops:.3g} FLOPs, {where}",
+        f"at {flops:.3g} FLOPs, {found.place(flops)} ({100 * found.level:g}% intervals)",
         "recipe",
-        output.stacked("compute", f"of {found.baseline}'s"),
-        output.stacked("saving", f"{100 * found.level:g}% interval"),
-        output.stacked("best", "chance"),
+        output.stacked("multiplier", found.of_whose),
+        output.stacked("saving", "in compute"),
+        output.stacked("chance", "to be best"),
     )
-    rows = {one.recipe: (one.value, one.shown, one.saving_shown) for one in found.at(flops)}
-    rows[found.baseline] = (1.0, "1", "1x")
-    for name, (_, shown, saving) in sorted(rows.items(), key=lambda row: row[1][0]):
-        table.add_row(name, shown, saving, f"{found.best_chance(name, flops):.0%}")
+    for row in found.rows(flops):
+        table.add_row(*row)
     output.results.print(table)

@@ -10,6 +10,7 @@ import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import OUTPUT, FitArgument, JsonOption, takes_settings
+from llmscale.errors import InputError
 from llmscale.explain.api.explore_settings import ExploreSpec
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def explore(
     """
     import llmscale
 
+    _check_port(port, written=json or settings["output"] is not None)
     page = llmscale.explore(table, **settings)
     output.warn_all(page.notes, every=notes)
     if json:
@@ -56,6 +58,15 @@ def explore(
         output.results.print(str(page.path))
     else:
         _serve(page, port, show)
+
+
+def _check_port(port: int, *, written: bool) -> None:
+    """Raise InputError for a port of a page that is not served."""
+    if port and written:
+        raise InputError(
+            f"--port {port} is of a page that is served, and this one is written",
+            "leave out --port, or --out and --json",
+        )
 
 
 def _serve(page: "Page", port: int, show: bool) -> None:

@@ -1,6 +1,5 @@
 """`llmscale next`: choose the runs that narrow a forecast most for their cost."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +66,12 @@ def _check_not_auto(own: Mapping[str, Any]) -> None:
 
 def _show(found: "NextRuns") -> None:
     output.results.say("proposed:", "bold", found.verdict, "bold")
-    for name, said in found.said():
+    for name, said in found.background():
         output.results.say(f"{name}:", "", said)
     if found.runs:
         _show_runs(found)
+    for name, said in found.ending():
+        output.results.say(f"{name}:", "", said)
     if found.drawn:
         output.results.say("figure:", "", found.drawn)
     if found.written and "--out" in found.command:
@@ -78,16 +79,29 @@ def _show(found: "NextRuns") -> None:
     elif found.written:
         said = f"name the text and the recipe in {found.written}, then: {found.command}"
         output.show_next(said)
-    elif found.runs:
+    elif found.runs and not found.unwritten:
         output.show_next("add -o next.toml, to write them as a sweep")
 
 
 def _show_runs(found: "NextRuns") -> None:
     """A line a run, and below the table why each."""
-    headings = ("", "size", "D", "D/N", "seed", "FLOPs", "share", "then the interval", "beyond")
-    table = output.make_table("runs to make, in this order", *headings, left=2, least=("share",))
+    from llmscale.explain.design.standing import how_far
+
+    headings = (
+        "run",
+        "size",
+        output.stacked("tokens", "D"),
+        "D/N",
+        "seed",
+        output.stacked("training", "FLOPs"),
+        output.stacked("of the", "budget"),
+        output.stacked("interval", "expected then"),
+        output.stacked("target", "then lies"),
+    )
+    table = output.make_table("runs to make, in this order", *headings, left=2)
     now = digits.ends(*found.before, found.loss)
-    table.add_row("", "now", "", "", "", "", "", now, _times(float(found.forecast.horizon)))
+    horizon = float(found.forecast.horizon)
+    table.add_row("", "now", "", "", "", "", "", now, how_far(horizon, found.side))
     for place, run in enumerate(found.runs, 1):
         table.add_row(
             str(place),
@@ -96,14 +110,10 @@ def _show_runs(found: "NextRuns") -> None:
             f"{run.tokens_per_param:.3g}",
             str(run.seed),
             f"{run.flops:.1e}",
-            f"{run.flops / found.budget:.1%}",
+            digits.share(run.flops / found.budget),
             digits.ends(run.low, run.high, found.loss),
-            _times(run.horizon),
+            how_far(run.horizon, found.side),
         )
     output.results.print(table)
     for place, run in enumerate(found.runs, 1):
         output.results.say(f"{place}:", "", run.reason)
-
-
-def _times(horizon: float) -> str:
-    return digits.times(math.exp(horizon), 2) if horizon > 0 else "inside"

@@ -75,3 +75,13 @@ def times(factor: float, significant: int = 3) -> str:
     if not 10**significant <= factor < 1e7:
         return f"{factor:.{significant}g}x"
     return f"{float(f'{factor:.{significant}g}'):,.0f}x"
+
+
+def share(part: float) -> str:
+    """`44%`, `0.3%`, `<0.1%`, and `99.7%` or `>99.9%` of what is nearly all."""
+    if 0 < part < 0.001:
+        return "<0.1%"
+    if 0.9995 <= part < 1 - 1e-6:
+        return ">99.9%"
+    near_an_end = part < 0.0095 or 0.995 <= part < 0.9995
+    return f"{part:.1%}" if near_an_end else f"{part:.0%}"

@@ -27,6 +27,14 @@ LADDERS_DIFFER = Kind(
     "which tells each one's best split.",
     limit=1.3,
 )
+FLOPS_DIFFER = Kind(
+    "flops-differ",
+    DOUBT,
+    when="FLOPs per parameter and token of recipes differ {limit:g}-fold or more",
+    means="A recipe takes more compute for each token, or its FLOPs are counted in another way.",
+    remedy="Count all alike: without a column of FLOPs C = 6 N D is taken.",
+    limit=1.3,
+)
 RUNS_UNPAIRED = Kind(
     "runs-unpaired",
     NEWS,
@@ -56,12 +64,27 @@ RATES_AS_REPEATS = Kind(
     means="The worse rates count as noise and raise the recipe's law.",
     remedy="Take the best of each: --best-of params,tokens and the column of recipes.",
 )
+SETTINGS_AS_REPEATS = Kind(
+    "settings-as-repeats",
+    WRONG,
+    when="runs of one recipe, size and tokens differ in a setting, such as the schedule",
+    means="They are several recipes, whose differences count as noise.",
+    remedy="Keep the runs of one: --where 'schedule == wsd'; or tell them apart: --by.",
+)
 RUNS_REPEATED = Kind(
     "runs-repeated",
     DOUBT,
     when="rows repeat a run of the same recipe, its loss to the last digit",
     means="They count once: as runs of their own they would say that there is no noise.",
     remedy="Take them out of the table, or give it a column with the seed if they are runs.",
+)
+RUNS_THE_SAME = Kind(
+    "runs-the-same",
+    DOUBT,
+    when="a recipe has the runs of the baseline, loss for loss",
+    means="It is the same table, or what was changed does not reach the training. Its multiplier "
+    "is 1.",
+    remedy="Name the recipe's own table; or nothing, if no change was expected.",
 )
 SPLIT_OUTSIDE_RUNS = Kind(
     "split-outside-runs",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError, WriteError
 from llmscale.quantity import format_bytes
+from llmscale.runs.safe_paths import refuse_unusable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,6 +76,16 @@ def make_folder(path: Path, fix: str = "name a folder you may write to with --ou
     return path
 
 
+def check_file_place(path: Path, fix: str) -> None:
+    """Raise InputError unless a file can be written there, as far as that can be told before."""
+    if refuse_unusable(path, fix).is_dir():
+        raise InputError(f"{path} is a folder", fix)
+    _refuse_pipe(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{path} cannot be written: {folder} is read-only", fix)
+
+
 def new_file_beside(path: Path) -> Path:
     """A new empty file in the folder of `path`, to be written and renamed to it. Raises OSError.
     Nobody can guess its name, and so lay a link there that would be written through."""
@@ -101,11 +112,15 @@ def cannot_write(path: Path, error: OSError, size: int | None = None) -> WriteEr
     return WriteError(problem, f"{fix}; the same command goes on")
 
 
-def _write(path: Path, write: Callable[[Path], object], size: int) -> None:
+def _refuse_pipe(path: Path) -> None:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(
             f"{path} is a pipe or a device, which a file would take the place of", "name a file"
         )
+
+
+def _write(path: Path, write: Callable[[Path], object], size: int) -> None:
+    _refuse_pipe(path)
     beside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

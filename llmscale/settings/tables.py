@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from llmscale.errors import InputError
+from llmscale.errors.printable import begun
 from llmscale.settings import Setting, keys_of, options_of, settings_of
 
 Settings = TypeVar("Settings")
+_MOST_SHOWN = 80
+"""Letters of a wrong value."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -85,7 +88,9 @@ def read_value(one: Setting, value: Any, where: str) -> Any:
     if int in one.kinds and isinstance(value, float) and value.is_integer():
         return int(value)
     if not _fits(value, one):
-        raise InputError(f"{one.keyword} in {where} is {value!r}", f"{one.keyword} is {_say(one)}")
+        raise InputError(
+            f"{one.keyword} in {where} is {_shown(value)}", f"{one.keyword} is {_say(one)}"
+        )
     return value
 
 
@@ -100,6 +105,11 @@ def check_keys(table: Mapping[str, Any], known: set[str], where: str) -> None:
             listed = f"known keys are {', '.join(sorted(known))}"
             fix = f"did you mean {nearest[0]!r}?" if nearest else listed
             raise InputError(f"unknown key {key!r} in {where}", fix)
+
+
+def _shown(value: Any) -> str:
+    """A wrong value in a sentence: of a whole table only its beginning."""
+    return begun(" ".join(repr(value).split()), _MOST_SHOWN)
 
 
 def _within(where: str, table: Setting) -> str:
@@ -128,7 +138,7 @@ def _read_list(one: Setting, value: Any, where: str) -> Any:
     taken = str | int | float if kind is float else str | int
     if not all(isinstance(item, taken) and not isinstance(item, bool) for item in items):
         raise InputError(
-            f"{one.keyword} in {where} is {value!r}",
+            f"{one.keyword} in {where} is {_shown(value)}",
             f"write it like {one.keyword} = {json.dumps(one.metavar.split(','))}",
         )
     return one.parse(",".join(str(item) for item in items))

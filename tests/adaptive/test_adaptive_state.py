@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from llmscale import InputError
 from llmscale.adaptive.spending import round_budget
 from llmscale.adaptive.state import (
     ChosenRun,
     Outcome,
     Round,
     State,
+    check_same,
     read_state,
     write_state,
 )
@@ -94,3 +96,9 @@ def test_rounds_that_spend_what_they_may_never_exceed_the_budget(
     for number in range(rounds):
         spent += round_budget(budget - spent, number, rounds - number)
     assert spent == pytest.approx(budget)
+
+
+def test_a_target_in_flops_is_named_as_the_command_has_it(tmp_path: Path) -> None:
+    state = State({"flops": 1e22}, {})
+    with pytest.raises(InputError, match=r"with target=1e\+22, and .* says target=1e\+23"):
+        check_same(ResultsFolder(tmp_path), state, {"flops": 1e23})

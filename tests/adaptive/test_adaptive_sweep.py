@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 from sweeps import assert_same_results, llmscale, tables, wait_for, worker_pids
 
-from llmscale import InputError, WorkError, adaptive_sweep, next_runs, sweep
+from llmscale import InputError, NextRuns, WorkError, adaptive_sweep, next_runs, predict, sweep
 from llmscale.adaptive import loop as loop_module
 from llmscale.adaptive.result import AdaptiveSweep
 from llmscale.adaptive.spending import spent_flops
 from llmscale.adaptive.start import start_designs
 from llmscale.adaptive.state import read_state
+from llmscale.explain.design.propose import Choice
 from llmscale.explain.design.sweep_file import spec_file
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.measure.train.job import run_row
@@ -173,6 +174,21 @@ def test_a_dry_run_shows_the_first_round_and_writes_nothing(
     assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
 
 
+def test_a_round_is_chosen_by_the_one_forecast_that_it_begins_with(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forecasts = []
+
+    def counted(*source: Any, **asked: Any) -> Any:
+        forecasts.append(source)
+        return predict(*source, **asked)
+
+    for name in ("llmscale.adaptive.loop", "llmscale.explain.api.next_runs"):
+        monkeypatch.setattr(sys.modules[name], "predict", counted)
+    assert go_on(begun, dry_run=True).first is not None
+    assert len(forecasts) == 1
+
+
 def test_a_run_that_diverged_is_not_chosen_again(begun: Path, tmp_path: Path) -> None:
     out = tmp_path / "diverged"
     shutil.copytree(begun, out)
@@ -185,6 +201,31 @@ def test_a_run_that_diverged_is_not_chosen_again(begun: Path, tmp_path: Path) ->
     points = {(run.size, run.tokens) for run in next_runs(out, **asked).runs}
     assert points
     assert (first.size, first.tokens) not in points
+
+
+def test_the_file_of_a_choice_costs_what_is_quoted_and_tries_the_learning_rate(
+    begun: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "next.toml"
+    asked: dict[str, Any] = {"budget": LARGER, "max_run_flops": LARGER / 4, **TARGET}
+    found = next_runs(begun, **asked, output=path)
+    assert "no size of this table was trained at several" in found.rate
+    plan = sweep(path, out=begun, dry_run=True, progress=False).plan
+    assert plan.flops == pytest.approx(found.flops, rel=0.02)
+
+    found = next_runs(begun, **asked, output=path, learning_rates=True)
+    trials = found.trials
+    assert trials is not None
+    assert trials.size == max(found.runs, key=lambda run: run.params).size
+    assert found.flops + trials.flops <= LARGER
+    plan = sweep(path, out=begun, dry_run=True, progress=False).plan
+    assert plan.flops == pytest.approx(found.flops + trials.flops, rel=0.05)
+    rates = {
+        run.job.lr for run in plan.runs
+        if run.job.size == trials.size and abs(run.job.tokens / trials.tokens - 1) < 0.05
+    }  # fmt: skip
+    assert len(rates) >= len(trials.scales)
+    assert max(rates) == pytest.approx(4 * min(rates))
 
 
 def test_what_diverged_is_paid_as_far_as_it_got(text: Path, tmp_path: Path) -> None:
@@ -219,15 +260,17 @@ def test_a_round_that_costs_more_than_was_thought_is_chosen_again_with_less(
     shutil.copytree(begun, out)
     asked: list[float] = []
 
-    def next_runs_of_thrice(source: Path, budget: float, **settings: Any) -> Any:
-        asked.append(budget)
-        return next_runs(source, budget=3.0 * budget, **settings)
+    propose = Choice.propose
+
+    def of_thrice(choice: Choice) -> NextRuns:
+        asked.append(choice.wanted.budget)
+        return propose(replace(choice, wanted=replace(choice.wanted, budget=3.0 * asked[-1])))
 
     def planned(asked: Any, **settings: Any) -> Any:
         plan = sweep(asked, **settings, dry_run=True).plan
         raise KeyboardInterrupt(str(plan.flops))
 
-    monkeypatch.setattr(loop_module, "next_runs", next_runs_of_thrice)
+    monkeypatch.setattr(Choice, "propose", of_thrice)
     monkeypatch.setattr(loop_module, "sweep", planned)
     with pytest.raises(KeyboardInterrupt) as accepted:
         go_on(out, rounds=1)
@@ -277,6 +320,7 @@ def test_what_no_loop_can_go_on_in_is_refused(start: Path, begun: Path, tmp_path
         ([str(start), "--auto", "--law=power-floor"], "is no law in N and D"),
         ([str(start), "--auto", "--bootstrap=0"], "there is no interval"),
         ([str(start), "--auto", "--target=1e15"], "the target is said twice"),
+        ([str(start), "--auto", "--learning-rates"], "is for a single choice"),
         ([str(begun), "--rounds=3"], "--rounds is for --auto"),
         ([str(begun), "--yes"], "--yes is for --auto"),
     ):

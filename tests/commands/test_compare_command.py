@@ -38,7 +38,10 @@ def test_the_sentence_comes_first_and_lines_fit_80_columns(tables: Path) -> None
     first = found.stdout.splitlines()[0]
     assert first.startswith("compare: muon needs 0.7")
     assert "of adamw's compute at 1.08e+19 FLOPs" in found.stdout.replace("\n", " ")
-    assert "92.6x beyond the runs" in found.stdout
+    assert "at 1e+21 FLOPs, 92.6x beyond the runs (90% intervals)" in found.stdout
+    rows = [line for line in found.stdout.splitlines() if line.startswith(("recipe", "muon "))]
+    assert len(rows) == 4
+    assert max(map(len, rows)) <= 80
     for name in ("law:", "shared:", "pairs:", "crossing:", "power:"):
         assert f"\n{name}" in found.stdout
 

@@ -14,7 +14,7 @@ from llmscale.explain.api.budget_asked import (
     hardware_asked,
 )
 from llmscale.explain.api.fitted import Asked
-from llmscale.explain.api.plan import check_text, forecast_of, judge_of, knowing_text
+from llmscale.explain.api.plan import check_laws, check_text, forecast_of, judge_of, knowing_text
 from llmscale.explain.api.predict import asked_of, fit_of
 from llmscale.explain.api.read import LawName, read_runs
 from llmscale.explain.api.settings import asked_spec
@@ -29,8 +29,14 @@ from llmscale.explain.planning.advising import Adviser
 from llmscale.explain.planning.deployment import Deployment, Load, Server
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.limits import Limits, best_within
-from llmscale.explain.planning.real_shape import Setting, setting_of
-from llmscale.explain.planning.rounding import Rounding, rounding_of
+from llmscale.explain.planning.real_shape import (
+    USUAL_CONTEXT,
+    USUAL_VOCABULARY,
+    Setting,
+    setting_of,
+)
+from llmscale.explain.planning.rounding import rounding_of
+from llmscale.explain.table import RunTable
 from llmscale.machine.gpus import gpu_named
 from llmscale.settings import shows_keywords
 
@@ -62,29 +68,32 @@ def advise(
     spec = asked_spec(AdviseSpec, {"law": law, "refit": refit, **settings})
     hardware = hardware_asked(spec)
     check_one_budget(spec)
+    budget = budget_asked(spec, hardware)
+    assert budget is not None
     if spec.task is None:
         check_no_task(spec)
     server = _server(spec)
+    _check_heads(spec)
     asked = asked_of(source, spec, given)
+    check_laws(asked)
+    rounded = _rounded(spec)
     score: Score | None = None
     if spec.task is not None:
         asked, score = task_asked(asked, spec)
     unique = spec.unique_tokens
     if unique is not None:
         asked = knowing_text(asked)
-    budget = budget_asked(spec, hardware)
-    assert budget is not None
     asked_for = Limits(budget.flops.value, unique)
     fit, chosen = _fit_for(asked, spec, asked_for, server)
     limits, setting = _within(fit, spec, asked_for, server)
-    judge = replace(judge_of(asked, fit, unique, limits.flops), hardware=hardware)
+    judge = replace(judge_of(asked, fit, unique), hardware=hardware)
     adviser = Adviser(
         judge,
         limits,
         setting,
         served=spec.inference_tokens,
         steps=_steps(score, judge, asked),
-        rounding=_rounding(spec, judge.level),
+        rounding=None if rounded is None else rounding_of(rounded, judge.level),
     )
     best, _ = forecast_of(replace(judge, unique=None), limits.flops)
     return adviser.advice(replace(best, chosen=chosen), budget.said)
@@ -96,7 +105,7 @@ def _fit_for(
     """The law that is named, or that forecasts best what it advises: far off the best of a budget
     that may be another law than at the best."""
     fit, chosen = fit_of(asked, {"flops": np.asarray(asked_for.flops)})
-    judge = judge_of(asked, fit, asked_for.unique, asked_for.flops)
+    judge = judge_of(asked, fit, asked_for.unique)
     check_text(judge, asked_for.flops)
     limits, setting = _within(fit, spec, asked_for, server)
     model = best_within(judge, limits, setting)
@@ -127,8 +136,13 @@ def _steps(score: Score | None, judge: Judge, asked: Asked) -> TwoSteps | None:
     return with_score(judge.fit, score, Options(**{**asked.options, "level": judge.level}))
 
 
-def _rounding(spec: AdviseSpec, level: float) -> Rounding | None:
-    return None if spec.rounded is None else rounding_of(read_runs(spec.rounded), level)
+def _rounded(spec: AdviseSpec) -> RunTable | None:
+    """The table that says what rounding costs. Raises InputError for one that does not."""
+    if spec.rounded is None:
+        return None
+    table = read_runs(spec.rounded)
+    rounding_of(table, Options().level)  # refused before anything is fitted
+    return table
 
 
 def _server(spec: AdviseSpec) -> Server | None:
@@ -153,6 +167,14 @@ def _server(spec: AdviseSpec) -> Server | None:
             "add --serve-bandwidth 300GB/s, or --serve-on l4",
         )
     return Server("the server", spec.serve_memory, spec.serve_bandwidth, **given)
+
+
+def _check_heads(spec: AdviseSpec) -> None:
+    """Raise InputError if no built-in shape has heads that share their keys like that."""
+    if spec.heads_per_kv is not None:
+        # The heads of shapes do not depend on the vocabulary, nor on the context.
+        arch = spec.arch or "llama"
+        _ = Setting(arch, USUAL_VOCABULARY, USUAL_CONTEXT, int(spec.heads_per_kv)).shapes
 
 
 def _of_gpus(spec: AdviseSpec) -> Server:

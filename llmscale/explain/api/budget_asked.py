@@ -6,6 +6,7 @@ from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.machine.gpus import GPUS, gpu_named
+from llmscale.quantity import MOST
 
 _BUDGETS = ("flops", "gpu_hours", "hours", "loss")
 _LEAST_FLOPS = 1e9
@@ -77,6 +78,12 @@ def budget_asked(spec: BudgetSpec, hardware: Hardware | None) -> Budget | None:
     assert hardware is not None
     flops = hours * hardware.flops_per_hour
     check_worth_training(flops)
+    if flops > float(MOST):
+        raise InputError(
+            f"{hours:,.6g} GPU hours of {hardware.gpu.name} are {flops:.3g} FLOPs, more than "
+            f"{float(MOST):.0e}",
+            "give fewer, like --gpu-hours 1k",
+        )
     return Budget(
         Estimate(flops), f"{hours:,.6g} GPU hours of {hardware.gpu.name}, {flops:.3g} FLOPs"
     )

@@ -1,7 +1,7 @@
 """The law that `predict` takes if none is named: the one that erred least on the same table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,34 +35,80 @@ not forecast with if another one can be."""
 def best_fit(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> tuple[Fit, Chosen]:
     """The fit of the law that forecasts best, and why; `points` are budgets, or of two columns.
     Raises InputError."""
+    return contest(asked, runs, points).taken(points)
+
+
+def contest(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> "Contest":
+    """The laws that are tried for such points. Raises InputError, as `best_fit` does."""
     options = Options(**{"holdout": "none", **asked.options})
     several = "variable" not in asked.options and default_laws(runs)[0] == "chinchilla"
     if not several:
         raise _no_law_of_two(asked, runs, points)
-    fits, tests, left_out = _tried(_candidates(asked.every), runs, options)
-    at = {law: _asked_of(fit, points) for law, fit in fits.items()}
-    for law, (loss, _) in at.items():
-        if not (np.isfinite(loss).all() and (loss > 0).all()):
-            left_out.append((law, "it gives no loss there"))
-            del fits[law], tests[law]
-    if not fits:
-        raise InputError("no law gives a loss there", "forecast nearer to the runs")
-    excess = _excess(points, fits)
-    ranked = judged(tests, excess)
-    fit, unusable = _first_usable([one.law for one in ranked], asked, runs, points)
-    left_out += unusable.items()
-    ranked = tuple(one for one in ranked if one.law not in unusable)
-    good = as_good(ranked)
-    contenders = [
-        Contender(
-            one.law, one.error, one.budgets, one.law in good, loss, _values(fits[one.law]), size
-        )
-        for one in ranked
-        for loss, size in [at[one.law]]
-    ]
-    if fit.tested is None and fit.kept is None and _refits(fit.law.name, options):
-        fit = replace(fit, tested=tests[fit.law.name].tested)
-    return fit, Chosen(_by_error(contenders), excess, tuple(left_out), asked.every)
+    return Contest(asked, runs, options, *_tried(_candidates(asked.every), runs, options))
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Laws that were fitted to a table and to its lower budgets, of which one is taken for the
+    points that are asked for; those that cannot be fitted, with the reason."""
+
+    asked: Asked
+    runs: RunTable
+    options: Options
+    fits: Mapping[str, Fit]
+    tests: Mapping[str, Backtest]
+    unfitted: Sequence[tuple[str, str]]
+    _whole: dict[str, Fit] = field(default_factory=dict, repr=False)
+    """Fits with their refits, of the laws that came to be taken."""
+
+    def taken(self, points: Mapping[str, Array]) -> tuple[Fit, Chosen]:
+        """The fit of the law that is taken for points, and why. Raises InputError."""
+        at = {law: _asked_of(fit, points) for law, fit in self.fits.items()}
+        fits = {law: self.fits[law] for law, (loss, _) in at.items() if _is_loss(loss)}
+        left_out = [*self.unfitted]
+        left_out += [(law, "it gives no loss there") for law in self.fits if law not in fits]
+        if not fits:
+            raise InputError("no law gives a loss there", "forecast nearer to the runs")
+        excess = _excess(points, fits)
+        ranked = judged({law: self.tests[law] for law in fits}, excess)
+        fit, unusable = self._first_usable([one.law for one in ranked], points)
+        left_out += unusable.items()
+        ranked = tuple(one for one in ranked if one.law not in unusable)
+        good = as_good(ranked)
+        contenders = [
+            Contender(
+                one.law, one.error, one.budgets, one.law in good, loss, _values(fits[one.law]), size
+            )
+            for one in ranked
+            for loss, size in [at[one.law]]
+        ]
+        if fit.tested is None and fit.kept is None and _refits(fit.law.name, self.options):
+            fit = replace(fit, tested=self.tests[fit.law.name].tested)
+        return fit, Chosen(_by_error(contenders), excess, tuple(left_out), self.asked.every)
+
+    def _first_usable(
+        self, laws: Sequence[str], points: Mapping[str, Array]
+    ) -> tuple[Fit, dict[str, str]]:
+        """The fit of the first law whose refits tell something of what is asked, and why not those
+        of the laws before it; the first of all if there is none."""
+        unusable: dict[str, str] = {}
+        for law in laws:
+            fit = self._fit_of(law)
+            reason = _no_interval(fit, points)
+            if reason is None:
+                return fit, unusable
+            unusable[law] = reason
+        return self._fit_of(laws[0]), {}
+
+    def _fit_of(self, law: str) -> Fit:
+        if law not in self._whole:
+            asked = replace(self.asked, laws=(law,))
+            self._whole[law] = fits_of(asked, self.runs, first=True, holdout="none")[0]
+        return self._whole[law]
+
+
+def _is_loss(values: Array) -> bool:
+    return bool((np.isfinite(values) & (values > 0)).all())
 
 
 def _by_error(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
@@ -71,23 +117,6 @@ def _by_error(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
     first, *others = contenders
     others.sort(key=lambda one: one.error if one.budgets else np.inf)
     return first, *others
-
-
-def _first_usable(
-    laws: Sequence[str], asked: Asked, runs: RunTable, points: Mapping[str, Array]
-) -> tuple[Fit, dict[str, str]]:
-    """The fit of the first law whose refits tell something of what is asked, and why not those of
-    the laws before it; the first of all if there is none."""
-    unusable: dict[str, str] = {}
-    fits = []
-    for law in laws:
-        fit = fits_of(replace(asked, laws=(law,)), runs, first=True, holdout="none")[0]
-        reason = _no_interval(fit, points)
-        if reason is None:
-            return fit, unusable
-        fits.append(fit)
-        unusable[law] = reason
-    return fits[0], {}
 
 
 def _no_interval(fit: Fit, points: Mapping[str, Array]) -> str | None:

@@ -17,7 +17,7 @@ from llmscale.explain.forecast.asked import numbers_asked
 from llmscale.explain.recipes.compare import check_budgets, compare_recipes
 from llmscale.explain.recipes.comparison import RecipeComparison
 from llmscale.explain.recipes.gate import Gate
-from llmscale.explain.table import RunTable, groups
+from llmscale.explain.table import NO_VALUE, RunTable, groups
 from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
@@ -68,7 +68,7 @@ def compare(
     if column is not None and baseline is None:
         baseline, why = _usual_baseline(tables)
     found = compare_recipes(
-        _baseline_first(tables, baseline),
+        _baseline_first(tables, baseline, column),
         by=column,
         at=budgets,
         law=spec.law,
@@ -131,7 +131,18 @@ def _tables(
             f"{spec.by} has {len(found)} values, and {_MOST_RECIPES} recipes are compared at most",
             "keep some of them with --where",
         )
+    if all(_is_bare(name) for name in found):
+        found = {f"{spec.by}={name}": one for name, one in found.items()}
     return found, spec.by
+
+
+def _is_bare(name: str) -> bool:
+    """Whether a value names no recipe by itself, as a number does."""
+    try:
+        float(name)
+    except ValueError:
+        return name.lower() in ("true", "false", NO_VALUE)
+    return True
 
 
 def _named(sources: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -174,9 +185,13 @@ def _name_of(source: Any, place: int) -> tuple[str, Any]:
     return (place_of.name if place_of.is_dir() else place_of.stem) or str(path), source
 
 
-def _baseline_first(tables: Mapping[str, RunTable], baseline: str | None) -> dict[str, RunTable]:
+def _baseline_first(
+    tables: Mapping[str, RunTable], baseline: str | None, by: str | None
+) -> dict[str, RunTable]:
     if baseline is None:
         return dict(tables)
+    if f"{by}={baseline}" in tables:
+        baseline = f"{by}={baseline}"
     if baseline not in tables:
         raise InputError(
             f"there is no recipe {baseline!r}", f"name one of {listed(tables, 10)} as --baseline"

@@ -42,16 +42,17 @@ class CompareSpec:
     )
     fail_below: float | None = setting(
         None,
-        help="Exit with 1 unless every recipe is shown to save so much: 1.0 is the baseline's own "
-        "compute. Judged at the largest --at, or without it at the largest compute that all have.",
+        help="Exit with 1 unless every recipe's saving is shown to be this or more: 1.0 is the "
+        "baseline's own compute. Judged at the largest --at, or without it at the largest compute "
+        "that all have.",
         group=COMPARE,
         within=Range(0, 1000, above=True),
         metavar="SAVING",
     )
     undecided: str = setting(
         "fail",
-        help="Whether --fail-below lets a recipe pass that is shown neither to save so much nor "
-        "to save less.",
+        help="Whether --fail-below lets a recipe pass whose interval holds savings on both sides "
+        "of it.",
         group=COMPARE,
         choices=lambda: UNDECIDED,
     )

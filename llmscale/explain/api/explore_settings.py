@@ -37,7 +37,8 @@ class ExploreSpec(OfRuns):
     )
     law: str | type | None = setting(
         None,
-        help="A law in N and D, ./mine.py:MyLaw, or all, to try every law in N and D.",
+        help="A law in N and D, data-constrained or bounded, ./mine.py:MyLaw, or all, to try every "
+        "law in N and D.",
         choices=laws_to_try,
         **LAW_THAT_FORECASTS,
     )

@@ -9,31 +9,33 @@ from typing import Any, Unpack
 import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
-from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.fitted import Asked, read_for, tested
+from llmscale.explain.api.next_file import check_one_recipe, place_of_file, written
+from llmscale.explain.api.next_rates import with_rates
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
 from llmscale.explain.design.believed import Believed
 from llmscale.explain.design.proposal import NextRuns
-from llmscale.explain.design.propose import Choice, Wanted
-from llmscale.explain.design.sizes import OwnSweep, own_sweep
-from llmscale.explain.design.sweep_file import COMMAND
-from llmscale.explain.estimation.suitability import inputs_of, law_in_both
+from llmscale.explain.design.propose import Choice
+from llmscale.explain.design.sizes import own_sweep
+from llmscale.explain.design.stops import Wanted
+from llmscale.explain.estimation.suitability import (
+    inputs_of,
+    law_in_both,
+    more_or_along,
+    no_chinchilla,
+)
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.laws import law_named
-from llmscale.explain.table import RunTable
 from llmscale.quantity import parse_amount, parse_budget
-from llmscale.runs.safe_paths import refuse_unusable
-from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.settings import shows_keywords
 
 _IN_TWO = {"params", "tokens"}
 _NO_COST = "is no law in N and D, which tells what a run costs"
-_PLACE = "name a file like -o next.toml, in a folder that you may write to"
 
 
 @shows_keywords(NextSpec)
@@ -50,6 +52,7 @@ def next_runs(
     tokens_per_param: Any = None,
     sizes: Any = None,
     max_run_flops: Any = None,
+    learning_rates: bool = False,
     law: LawName | None = None,
     refit: bool = False,
     output: Path | str | bool = False,
@@ -63,12 +66,15 @@ def next_runs(
     most `batch` runs are proposed: new ones, longer ones of sizes that are there, and repeats;
     fewer if the interval, from low to high, is expected to be as narrow as `width`, or if more are
     not worth it. `tokens_per_param` and `sizes` bound the runs ("5,320", "10M,1B"), and
-    `max_run_flops` the largest one. `output` is a .toml that `llmscale sweep` runs; of a results
-    folder it goes on with its sweep. `figure` is a picture of the choice. The same call gives the
-    same runs. `source`, `law` and `settings` as `predict` takes them. Raises InputError."""
+    `max_run_flops` the largest one. With `learning_rates` short runs at half and twice the rate of
+    the recipe are among them, if several were tried at no such size. `output` is a .toml that
+    `llmscale sweep` runs; of a results folder it goes on with its sweep. `figure` is a picture of
+    the choice. The same call gives the same runs. `source`, `law` and `settings` as `predict` takes
+    them. Raises InputError."""
     keywords = {"budget": budget, "target": target, "params": params, "tokens": tokens}
     keywords |= {"width": width, "batch": batch, "tokens_per_param": tokens_per_param}
     keywords |= {"sizes": sizes, "max_run_flops": max_run_flops}
+    keywords |= {"learning_rates": learning_rates}
     keywords |= {"law": law, "refit": refit, "output": output, "figure": figure}
     keywords |= dict(settings)
     spec = asked_spec(NextSpec, keywords)
@@ -78,29 +84,32 @@ def next_runs(
 
 def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     wanted = wanted_of(spec)
-    path = _path(spec.output)
+    path = place_of_file(spec.output)
     if spec.figure is not None:
         from llmscale.explain.figures._place import check_place
 
         check_place(Path(spec.figure))
-    forecast = _forecast(asked, spec, settings)
-    assert forecast.fit is not None
-    runs = forecast.fit.table
-    sweep = own_sweep(runs)
+    choice = choice_of(_forecast(asked, spec, settings), wanted)
     if path is not None:
-        _check_one_recipe(runs, sweep)
-    found = Choice(plausible_laws(forecast), runs, sweep, wanted).propose()
-    if path is not None and found.runs:
-        make_folder(path.parent, _PLACE)
-        out = () if sweep is None else ("--out", sweep.folder.path)
-        command = command_line("llmscale", "sweep", path, *out)
-        write_text(path, found.toml.replace(COMMAND, command))
-        found = replace(found, written=str(path), command=command)
+        check_one_recipe(choice.runs, choice.sweep)
+    found = with_rates(choice, choice.propose(), try_them=spec.learning_rates)
+    if path is not None:
+        found = written(found, path, choice.sweep)
     if spec.figure is not None:
         from llmscale.explain.design.figure import draw
 
         found = replace(found, drawn=str(draw(found).save(spec.figure).path))
     return found
+
+
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
+def choice_of(forecast: Forecast, wanted: Wanted) -> Choice:
+    """What a choice of runs for this forecast is made of. Raises InputError for a forecast that no
+    runs can be chosen for."""
+    _check(forecast)
+    assert forecast.fit is not None
+    runs = forecast.fit.table
+    return Choice(plausible_laws(forecast), runs, own_sweep(runs), wanted)
 
 
 def wanted_of(spec: NextSpec) -> Wanted:
@@ -134,6 +143,8 @@ def target_of(spec: NextSpec) -> dict[str, Any]:
     """What `predict` is asked for, by keyword. Raises InputError unless that is one run."""
     target: dict[str, Any] = {"flops": spec.target, "params": spec.params, "tokens": spec.tokens}
     given = {name: value for name, value in target.items() if value is not None}
+    if np.ndim(spec.target) == 0 and spec.target is not None:
+        _count("--target", spec.target)
     if set(given) not in ({"flops"}, {"params", "tokens"}):
         raise InputError(
             "the target of the forecast is not said"
@@ -151,12 +162,35 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
     given = target_of(spec)
     if spec.law not in (None, "all") and not asked.given:
         _check_in_two(asked, spec, given)
-    found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
+    try:
+        found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
+    except InputError:
+        _check_tells_law(asked)
+        raise
     assert isinstance(found, Forecast)
-    assert found.fit is not None
+    return found
+
+
+def _check_tells_law(asked: Asked) -> None:
+    """Raise InputError for runs that tell no law in N and D, such as a ladder of one budget."""
+    if asked.given:
+        return
+    runs = read_for(asked)
+    reason = no_chinchilla(runs.frame)
+    if reason is not None:
+        raise InputError(
+            f"the next runs are chosen by a law in N and D, which these runs do not tell: "
+            f"{reason.problem}",
+            more_or_along(reason, runs, None),
+        ) from None
+
+
+def _check(found: Forecast) -> None:
+    """Raise InputError for a forecast that is not of one run, or without an interval, or runs."""
+    fit = found.fit
+    assert fit is not None
     if np.ndim(found.loss):
         raise InputError("there are several targets", "give one: --target 1e22")
-    fit = found.fit
     if set(fit.law.inputs) != _IN_TWO:
         raise InputError(f"{fit.law.name} {_NO_COST}", law_in_both(None))
     if not len(fit.replicates) or not np.isfinite([found.low, found.high]).all():
@@ -169,7 +203,6 @@ def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
             "the runs of this fit are not here, and what is worth adding depends on them",
             "name the table in its place",
         )
-    return found
 
 
 def _check_in_two(asked: Asked, spec: NextSpec, target: Mapping[str, Any]) -> None:
@@ -178,8 +211,12 @@ def _check_in_two(asked: Asked, spec: NextSpec, target: Mapping[str, Any]) -> No
     law = law_named(spec.law)
     if set(inputs_of(law)) == _IN_TWO:
         return
-    flops = _count("--target", target["flops"]) if "flops" in target else None
-    raise InputError(f"{law.name} {_NO_COST}", law_in_both(read_for(asked), flops))
+    raise InputError(f"{law.name} {_NO_COST}", law_in_both(read_for(asked), _flops_of(target)))
+
+
+def _flops_of(target: Mapping[str, Any]) -> float | None:
+    """The budget that is forecast, if it is one."""
+    return _count("--target", target["flops"]) if "flops" in target else None
 
 
 def plausible_laws(forecast: Forecast) -> list[Believed]:
@@ -210,26 +247,3 @@ def _forecast_by(forecast: Forecast, law: str) -> Forecast | None:
     except LlmscaleError:
         return None
     return told if np.isfinite([told.low, told.high]).all() else None
-
-
-def _path(output: Path | str | bool) -> Path | None:
-    """Where to write, or None. Raises InputError for what is no .toml."""
-    if output is False or output is None:
-        return None
-    path = Path("next.toml" if output is True else output)
-    if path.suffix != ".toml":
-        raise InputError(f"{path} is no .toml", _PLACE)
-    if refuse_unusable(path, _PLACE).is_dir():
-        raise InputError(f"{path} is a folder", _PLACE)
-    return path
-
-
-def _check_one_recipe(runs: RunTable, sweep: OwnSweep | None) -> None:
-    """Raise InputError if the file would train every run by several recipes."""
-    if sweep is None or not sweep.spec.get("recipes"):
-        return
-    names = ", ".join(("default", *sweep.spec["recipes"]))
-    raise InputError(
-        f"the sweep of {runs.path} trains each run by several recipes: {names}",
-        "leave --out out, and write the runs into a sweep of one recipe",
-    )

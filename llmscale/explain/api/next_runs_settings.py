@@ -83,6 +83,12 @@ class NextSpec(OfRuns):
         parse=str,
         metavar="3e18",
     )
+    learning_rates: bool = setting(
+        False,
+        help="Whether to try half and twice the recipe's learning rate at the largest proposed "
+        "size, on few tokens, if the table has no size like it at which several were tried.",
+        group=BUY,
+    )
     law: str | type | None = setting(
         None,
         help="A law in N and D, ./mine.py:MyLaw, or all, to try every law in N and D.",

@@ -1,5 +1,6 @@
 """`llmscale.plan`: what to train with a budget, what it costs, and what may be chosen instead."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,13 +23,13 @@ from llmscale.explain.api.settings import Given, asked_spec
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.estimation.suitability import law_in_both
+from llmscale.explain.estimation.suitability import inputs_of, law_in_both
 from llmscale.explain.figures._place import check_place
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.forecast import Forecast
-from llmscale.explain.laws import LAWS
+from llmscale.explain.laws import LAWS, law_named
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.cost import Hardware
 from llmscale.explain.planning.inverse import flops_for_loss
@@ -36,7 +37,7 @@ from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.make import Wanted, make_plan
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import IN_TWO, OF_TEXT, UNIQUE
-from llmscale.explain.planning.target import target_of
+from llmscale.explain.planning.target import target_in, target_of
 from llmscale.explain.planning.training_plan import TrainingPlan
 from llmscale.explain.table import RunTable
 from llmscale.settings import shows_keywords
@@ -92,26 +93,30 @@ def plan(
     spec = asked_spec(PlanSpec, keywords)
     hardware = hardware_asked(spec)
     check_one_budget(spec)
+    budget = budget_asked(spec, hardware)
     place = None if spec.output is None else Path(spec.output).expanduser()
     if place is not None:
         check_place(place)
-    made = _made(asked_of(source, spec, settings), spec, hardware)
+    asked = asked_of(source, spec, settings)
+    check_laws(asked, None if budget is None else budget.flops.value)
+    made = _made(asked, spec, hardware, budget)
     return made if place is None else replace(made, drawn=made.draw().save(place).path)
 
 
-def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPlan:
-    """The plan that is asked for."""
+def _made(
+    asked: Asked, spec: PlanSpec, hardware: Hardware | None, budget: Budget | None
+) -> TrainingPlan:
+    """The plan of a budget, or of the loss that is asked for."""
     unique = spec.unique_tokens
     if unique is not None:
         asked = knowing_text(asked)
-    budget = budget_asked(spec, hardware)
     if budget is not None:
         fit, chosen = _fit_at(asked, budget.flops.value)
     else:
         assert spec.loss is not None
         budget, fit, chosen = _for_loss(asked, unique, spec.loss)
     flops = budget.flops.value
-    judge = replace(judge_of(asked, fit, unique, flops), hardware=hardware)
+    judge = replace(judge_of(asked, fit, unique), hardware=hardware)
     forecast, optimum = forecast_of(judge, flops)
     wanted = Wanted(
         within=spec.within,
@@ -123,22 +128,24 @@ def _made(asked: Asked, spec: PlanSpec, hardware: Hardware | None) -> TrainingPl
 
 def _for_loss(asked: Asked, unique: float | None, loss: float) -> tuple[Budget, Fit, Chosen | None]:
     """The least compute that reaches a loss, by the law that is taken at that compute."""
-    usual = _usual_flops(asked)
+    usual = 1.0
+    if not asked.given:
+        runs = read_for(asked)
+        target_in(runs.loss_unit, runs.metric, loss)  # refused before anything is fitted
+        usual = _usual_flops(runs)
     fit, chosen = _fit_at(asked, usual)
     target = target_of(fit, loss)
-    found = flops_for_loss(judge_of(asked, fit, unique, usual), target)
+    found = flops_for_loss(judge_of(asked, fit, unique), target)
     again, chosen = _fit_at(asked, found.value)
     if again.law.name != fit.law.name:
-        found = flops_for_loss(judge_of(asked, again, unique, usual), target)
+        found = flops_for_loss(judge_of(asked, again, unique), target)
     check_worth_training(found.value, "ask for a lower loss")
     return Budget(found, target.said, target.loss), again, chosen
 
 
-def _usual_flops(asked: Asked) -> float:
+def _usual_flops(runs: RunTable) -> float:
     """A budget that the table knows: its largest."""
-    if asked.given:
-        return 1.0
-    frame = read_for(asked).frame
+    frame = runs.frame
     largest = float((6.0 * frame["params"] * frame["tokens"]).max())
     return largest if largest > 0 else 1.0
 
@@ -148,15 +155,29 @@ def _fit_at(asked: Asked, flops: float) -> tuple[Fit, Chosen | None]:
     return fit_of(asked, {"flops": np.asarray(flops)})
 
 
-def judge_of(asked: Asked, fit: Fit, unique: float | None, flops: float) -> Judge:
-    """How runs of about so many FLOPs are judged by a fit. Raises InputError if it tells no best
-    size."""
-    if fit.law.inputs not in (IN_TWO, OF_TEXT):
+def check_laws(asked: Asked, flops: float | None = None) -> None:
+    """Raise InputError for a law that is given or named and is none in N and D, before anything is
+    fitted; about so many FLOPs are asked for."""
+    for fit in asked.given[:1]:
+        _check_in_two(fit.law.name, fit.law.inputs, law_in_both(None))
+    for kind in map(law_named, asked.laws):
+        if tuple(inputs_of(kind)) not in (IN_TWO, OF_TEXT):
+            runs = read_for(asked)
+            told = law_in_both(runs, _usual_flops(runs) if flops is None else flops)
+            _check_in_two(kind.name, inputs_of(kind), told)
+
+
+def _check_in_two(name: str, inputs: Sequence[str], fix: str) -> None:
+    if tuple(inputs) not in (IN_TWO, OF_TEXT):
         raise InputError(
-            f"{fit.law.name} predicts from {both(fit.law.inputs)}, and a plan takes a law in N "
-            "and D",
-            law_in_both(None if asked.given else fit.runs, flops),
+            f"{name} predicts from {both(list(inputs))}, and a plan takes a law in N and D",
+            fix,
         )
+
+
+def judge_of(asked: Asked, fit: Fit, unique: float | None) -> Judge:
+    """How runs are judged by a fit. Raises InputError if it tells no best size."""
+    _check_in_two(fit.law.name, fit.law.inputs, law_in_both(None))
     check_trend(fit)
     level = Options(level=asked.options.get("level", fit.level)).level
     return Judge(fit, level, tested(fit, level), unique)

@@ -3,15 +3,25 @@ expected to become."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import Note, counted, first_lines
+from llmscale.errors import Note, both, counted, first_lines
 from llmscale.explain import digits, html
+from llmscale.explain.design.standing import Side, how_far, side_of
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
+from llmscale.runs.shape import USUAL_CONTEXT, USUAL_VOCABULARY
+
+if TYPE_CHECKING:
+    from llmscale.explain.design.learning_rates import Trials
 
 Ends = tuple[float, float]
+
+_LARGE = 0.5
+"""A run that takes more than this share of the budget is best judged before others are bought."""
+_DEARER = 1.01
+"""How many times the budget a sweep has to count for that to be said."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,17 @@ class NextRuns:
     """A file that `llmscale sweep` runs."""
     written: str = ""
     """Where it was written."""
+    unwritten: str = ""
+    """Why a file that was asked for is not written, in words."""
+    swept: float | None = None
+    """FLOPs that `llmscale sweep` counts for the runs, in its usual vocabulary and context, if the
+    runs are not quoted so."""
     command: str = ""
     """The command that trains them from there."""
+    trials: "Trials | None" = None
+    """Short runs that try the learning rate, which the budget pays, too."""
+    rate: str = ""
+    """What is not known of the learning rate, in words."""
     drawn: str = ""
     """Where the figure was written."""
 
@@ -112,32 +131,107 @@ class NextRuns:
         now = f"{self.forecast.metric} {digits.with_ends(self.loss, *self.before)}"
         at = f"{now} ({100 * self.forecast.level:g}%) at {self.target}"
         if not self.runs:
-            return f"{at}: no run is worth its cost"
+            return f"{at}: no run is proposed"
         expected = digits.ends(*self.after, self.loss)
         number = counted(len(self.runs), "run")
-        share = f"{self.flops / self.budget:.0%} of the budget"
-        cost = f"{number} of {self.flops:.2g} FLOPs ({share})"
+        share = digits.share(self.flops / self.budget)
+        cost = f"{number} of {self.flops:.2g} FLOPs ({share} of the budget)"
         return f"{at}; after {cost} expect {expected}, {self.narrows:.0%} narrower"
+
+    @property
+    def side(self) -> Side:
+        """On which side of the runs the target lies."""
+        assert self.forecast.fit is not None
+        return side_of(self.forecast.fit.reach, *self._point)
+
+    @property
+    def target_flops(self) -> float:
+        """What a run of the target would cost: 6ND."""
+        N, D = self._point
+        return 6.0 * N * D
+
+    @property
+    def large(self) -> int | None:
+        """The place of a run, from 1, that takes most of the budget; None if there is none."""
+        places = range(1, len(self.runs) + 1)
+        return next((one for one in places if self._share(one) > _LARGE), None)
+
+    def _share(self, place: int) -> float:
+        """Of the budget that a run takes, by its place from 1."""
+        return self.runs[place - 1].flops / self.budget
+
+    @property
+    def _point(self) -> tuple[float, float]:
+        return float(self.forecast.params), float(self.forecast.tokens)
 
     def said(self) -> Iterator[tuple[str, str]]:
         """A name and a sentence of each that there is something to say of."""
+        yield from self.background()
+        yield from self.ending()
+
+    def background(self) -> Iterator[tuple[str, str]]:
+        """What the choice is made by, and where the target lies."""
         if self.forecast.chosen:
             yield "law", self.forecast.chosen.reason
         if len(self.laws) > 1:
-            shares = ", ".join(f"{law} {share:.0%}" for law, share in self.laws)
-            yield "weighed", shares
-        if not float(self.forecast.horizon) > 0:
-            yield "target", "inside the runs: only the law is left to narrow, and no distance"
+            shares = both([f"{law} ({share:.0%})" for law, share in self.laws])
+            yield "weighed", f"the runs are to narrow the forecasts of {shares}"
+        yield "target", "; ".join(self._target_said())
+
+    def ending(self) -> Iterator[tuple[str, str]]:
+        """Why there are no more runs, and what to do with these."""
         if self.stop:
             yield "stop", self.stop
+        if self.large is not None:
+            yield "then", self._then(self.large)
+        if self.rate:
+            yield "learning rate", self.rate
+        if self.swept is not None:
+            yield "cost", self._cost(self.swept)
+        if self.unwritten:
+            yield "file", self.unwritten
+
+    def _target_said(self) -> Iterator[str]:
+        """Where the target lies, and what a run of it costs if the budget buys one."""
+        if self.side == "inside":
+            yield "inside the runs, so that no distance is left to shorten"
+        else:
+            yield f"{how_far(float(self.forecast.horizon), self.side)} the runs"
+        if self.target_flops <= self.budget * (1 + 1e-9):
+            share = digits.share(self.target_flops / self.budget)
+            yield (
+                f"a run of it costs {self.target_flops:.2g} FLOPs, {share} of the budget, and "
+                "tells its loss without a forecast"
+            )
+
+    def _then(self, place: int) -> str:
+        """What to do after a large run."""
+        before = "the others" if len(self.runs) > 1 else "more"
+        return (
+            f"run {place} takes {digits.share(self._share(place))} of the budget: make it first, "
+            f"and ask again with its loss before {before}, since a large run tells more than was "
+            "expected, or less (--max-run-flops keeps runs smaller)"
+        )
+
+    def _cost(self, swept: float) -> str:
+        """What a sweep counts, next to what is quoted."""
+        said = (
+            f"{self.flops:.3g} FLOPs, counted as 6ND or as the table does; a sweep counts "
+            f"attention and the output layer too, {_more(swept / self.flops)} in all at its usual "
+            f"vocabulary of {USUAL_VOCABULARY:,} and context of {USUAL_CONTEXT}"
+        )
+        if swept <= _DEARER * self.budget:
+            return said
+        less = self.budget * self.flops / swept
+        return f"{said}: more than the budget, and --budget {less:.2g} leaves room for that"
 
     def to_json(self) -> dict[str, Any]:
         """What `next --json` prints."""
         return {
             "target": {
-                "params": float(self.forecast.params),
-                "tokens": float(self.forecast.tokens),
-                "flops": 6.0 * float(self.forecast.params) * float(self.forecast.tokens),
+                "params": self._point[0],
+                "tokens": self._point[1],
+                "flops": self.target_flops,
             },
             "law": self.forecast.fit.law.name if self.forecast.fit else None,
             "laws": dict(self.laws),
@@ -145,15 +239,21 @@ class NextRuns:
             "loss": self.loss,
             "interval": list(self.before),
             "horizon": float(self.forecast.horizon),
+            "side": self.side,
             "expected": list(self.after),
             "budget": self.budget,
             "flops": self.flops,
+            "sweep_flops": self.swept,
+            "narrows": self.narrows,
             "candidates": self.candidates,
             "width": self.width,
             "needed": self.needed,
             "stop": self.stop,
             "runs": [run.to_json() for run in self.runs],
+            "trials": self.trials and self.trials.to_json(),
             "written": self.written or None,
+            "unwritten": self.unwritten or None,
+            "said": dict(self.said()),
             "command": self.command or None,
             "figure": self.drawn or None,
             "warnings": [note.to_json() for note in self.notes],
@@ -194,3 +294,11 @@ class NextRuns:
             html.notes(self.notes),
         ]
         return "".join(parts)
+
+
+def _more(times: float) -> str:
+    """`0.4% more`, or `2.3x`."""
+    if times >= 2.0:
+        return digits.times(times, 2)
+    more = digits.share(abs(times - 1.0))
+    return f"{more} {'more' if times >= 1.0 else 'less'}"

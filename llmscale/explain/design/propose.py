@@ -6,41 +6,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmscale.errors import InputError
 from llmscale.explain.design.batch import Bought, best_batch
 from llmscale.explain.design.believed import Believed, outlooks_of
 from llmscale.explain.design.candidates import Candidates, Limits, Size, candidates_of
+from llmscale.explain.design.learning_rates import Trials
 from llmscale.explain.design.outlook import Outlook, Outlooks
 from llmscale.explain.design.proposal import Ends, NextRuns, ProposedRun
 from llmscale.explain.design.reasons import reason_of
 from llmscale.explain.design.sizes import OwnSweep, sizes_of
-from llmscale.explain.design.sweep_file import sweep_file
+from llmscale.explain.design.stops import Ending, Wanted, nothing_to_buy
+from llmscale.explain.design.sweep_file import sweep_file, swept_flops
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.table import RunTable
 
-_WORTH_IT = 0.03
-"""A batch that is expected to narrow the interval by less than this share is not proposed."""
 _LARGEST = 1024.0
 """A width that the budget does not reach is tried with budgets twice as large, up to so many
 times."""
-
-
-class NothingToBuy(InputError):  # noqa: N818 - no fault of a budget that is nearly spent
-    """No run is within the budget and the limits."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What may be bought: FLOPs altogether and of one run, how many runs, tokens a parameter, and
-    N (None for the usual). `width` is the interval that is narrow enough, a difference of
-    losses."""
-
-    budget: float
-    batch: int
-    ratios: tuple[float, float]
-    params: tuple[float, float] | None = None
-    run_flops: float = math.inf
-    width: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,33 +33,55 @@ class Choice:
     runs: RunTable
     sweep: OwnSweep | None
     wanted: Wanted
+    trials: Trials | None = None
+    """Short runs that try the learning rate, which the file is to have, too."""
+    together: float | None = None
+    """The FLOPs that runs and trials may cost together, of which `wanted` has those of the runs."""
 
     @property
     def forecast(self) -> Forecast:
         return self.laws[0].forecast
 
+    @np.errstate(all="ignore")  # laws overflow far from their runs
     def propose(self) -> NextRuns:
         """The runs to make next. Raises InputError if the budget buys none at all."""
         candidates = self._candidates(self.wanted.budget)
         if not len(candidates):
-            raise self._nothing_to_buy()
-        outlook, batch = self._batch(candidates, self.wanted.budget)
-        left = batch[-1].after.width if batch else outlook.width
-        if left > (1.0 - _WORTH_IT) * outlook.width:
-            batch = ()
+            raise nothing_to_buy(self.wanted, self._sizes(self.wanted.budget), self._target_flops)
+        outlook, bought = self._batch(candidates, self.wanted.budget)
+        ending = self._ending(candidates, outlook, bought)
+        batch = bought if ending.is_worth_it else ()
+        needed = self._needed(ending)
+        runs = self._proposed(candidates, outlook, batch)
         found = NextRuns(
             self.forecast,
-            self._proposed(candidates, outlook, batch),
-            self.wanted.budget,
+            runs,
+            self.together or self.wanted.budget,
             self._shares,
             len(candidates),
             self.wanted.width,
+            needed=needed if self.wanted.width is not None else None,
+            stop=ending.said(needed, _LARGEST * self.wanted.budget),
             notes=self.forecast.all_notes,
+            trials=self.trials,
+            swept=swept_flops(runs) if self.sweep is None else None,
         )
-        least = self._width_now * outlook.first.least_width / outlook.first.width
-        needed = self._needed(found, least)
-        found = replace(found, needed=needed, stop=self._stop(found, needed, least))
         return replace(found, toml=self._toml(found, candidates, batch))
+
+    def _ending(
+        self, candidates: Candidates, outlook: Outlooks, bought: tuple[Bought, ...]
+    ) -> Ending:
+        then = self._width_after(outlook, bought)
+        least = self._width_now * outlook.first.least_width / outlook.first.width
+        asked = self.wanted, self._target_flops, candidates, outlook, bought
+        return Ending(*asked, self._width_now, then, least)
+
+    def _width_after(self, outlook: Outlooks, bought: Sequence[Bought]) -> float:
+        """The width of the interval that is expected after these runs."""
+        if not bought:
+            return self._width_now
+        low, high = self._ends(outlook.first, bought[-1].after.first)
+        return high - low
 
     @property
     def _shares(self) -> tuple[tuple[str, float], ...]:
@@ -88,16 +91,29 @@ class Choice:
     def _target(self) -> tuple[float, float]:
         return float(self.forecast.params), float(self.forecast.tokens)
 
-    def _candidates(self, budget: float) -> Candidates:
+    @property
+    def _target_flops(self) -> float:
         N, D = self._target
-        low, high = self.wanted.ratios
-        of_table = self.runs.frame["params"].to_numpy(dtype=float)
-        most = min(math.sqrt(budget / (6.0 * low)), max(N, of_table.max()))
-        params = self.wanted.params or (float(of_table.min()), most)
-        sizes = sizes_of(self.runs, self.sweep, *params)
-        run_flops = min(self.wanted.run_flops, budget, 6.0 * N * D)
+        return 6.0 * N * D
+
+    def _candidates(self, budget: float) -> Candidates:
+        run_flops = min(self.wanted.run_flops, budget, self._target_flops)
         lost = self.sweep.lost(self.runs.count) if self.sweep else ()
-        return candidates_of(sizes, Limits((low, high), params, run_flops, lost))
+        limits = Limits(self.wanted.ratios, self._params(budget), run_flops, lost)
+        return candidates_of(self._sizes(budget), limits)
+
+    def _params(self, budget: float) -> tuple[float, float]:
+        """The smallest and the largest N of a run: those of the table, the target and the
+        budget."""
+        if self.wanted.params is not None:
+            return self.wanted.params
+        N, _ = self._target
+        of_table = self.runs.frame["params"].to_numpy(dtype=float)
+        most = min(math.sqrt(budget / (6.0 * self.wanted.ratios[0])), max(N, of_table.max()))
+        return min(N, float(of_table.min())), most
+
+    def _sizes(self, budget: float) -> list[Size]:
+        return sizes_of(self.runs, self.sweep, *self._params(budget))
 
     def _batch(self, candidates: Candidates, budget: float) -> tuple[Outlooks, tuple[Bought, ...]]:
         outlook = outlooks_of(self.laws, candidates.params, candidates.tokens)
@@ -154,11 +170,13 @@ class Choice:
             ends.append(float(law.moved(loss, np.asarray(sign * half * now / was))))
         return ends[0], ends[1]
 
-    def _needed(self, found: NextRuns, least: float) -> float | None:
-        """The FLOPs of the least budget, doubled again and again, that reaches the width; None if
-        this one does, or none can."""
+    def _needed(self, ending: Ending) -> float | None:
+        """The FLOPs of the least budget, doubled again and again, that reaches the width, or that
+        is worth it if there is none; None if this one does, or none can."""
         width = self.wanted.width
-        if width is None or width < least or _reached(found.after, width):
+        if width is None and (ending.is_worth_it or not ending.needs_budget):
+            return None
+        if width is not None and (width < ending.least or ending.then <= width * (1 + 1e-9)):
             return None
         budget = self.wanted.budget
         while budget < _LARGEST * self.wanted.budget:
@@ -166,42 +184,11 @@ class Choice:
             more = replace(self, wanted=replace(self.wanted, budget=budget))
             candidates = more._candidates(budget)
             outlook, batch = more._batch(candidates, budget)
-            if batch and _reached(more._ends(outlook.first, batch[-1].after.first), width):
+            then = more._ending(candidates, outlook, batch)
+            enough = then.is_worth_it if width is None else then.then <= width * (1 + 1e-9)
+            if batch and enough:
                 return sum(one.cost for one in batch)
         return None
-
-    def _stop(self, found: NextRuns, needed: float | None, least: float) -> str:
-        """Why no more is proposed."""
-        width = self.wanted.width
-        if width is not None and width < least:
-            return (
-                f"no budget reaches a width of {width:g}: one run varies by {least:.2g} itself, "
-                "from the low to the high end of its interval"
-            )
-        if width is not None and _reached(found.before, width):
-            return f"the interval is no wider than {width:g} as it is"
-        if width is not None and _reached(found.after, width):
-            return f"the interval is expected to be no wider than {width:g} then"
-        if width is not None:
-            if needed is not None:
-                return f"a width of {width:g} is expected to take {needed:.1e} FLOPs"
-            most = _LARGEST * self.wanted.budget
-            return f"no budget up to {most:.1e} FLOPs is expected to reach a width of {width:g}"
-        if not found.runs:
-            return (
-                f"{self.wanted.budget:.2g} FLOPs are expected to narrow the interval by less than "
-                f"{_WORTH_IT:.0%}: keep them, or ask for a larger --budget"
-            )
-        return ""
-
-    def _nothing_to_buy(self) -> InputError:
-        low = self.wanted.ratios[0]
-        least = 6.0 * low * float(self.runs.frame["params"].min()) ** 2
-        return NothingToBuy(
-            f"a budget of {self.wanted.budget:.3g} FLOPs buys no run within these limits",
-            f"the smallest size at {low:g} tokens a parameter takes {least:.2g} FLOPs: give a "
-            "larger --budget, or widen --sizes, --tokens-per-param or --max-run-flops",
-        )
 
     def _toml(self, found: NextRuns, candidates: Candidates, batch: Sequence[Bought]) -> str:
         asked: list[str | int] = []
@@ -216,7 +203,3 @@ def _kind(size: Size, seed: int) -> str:
     if seed > 0:
         return "repeat"
     return "longer" if size.measured else "new"
-
-
-def _reached(ends: Ends, width: float) -> bool:
-    return ends[1] - ends[0] <= width * (1 + 1e-9)

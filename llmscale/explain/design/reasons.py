@@ -1,10 +1,11 @@
 """Why a run is proposed, in a sentence: what it does to the forecast that others would not."""
 
-import math
+import numpy as np
 
 from llmscale.explain import digits
 from llmscale.explain.design.batch import Bought
 from llmscale.explain.design.candidates import Candidates
+from llmscale.explain.design.standing import nearer, side_of
 from llmscale.explain.estimation.result import Fit
 
 _MOSTLY = 0.5
@@ -21,21 +22,15 @@ def reason_of(one: Bought, candidates: Candidates, fit: Fit, *, again: bool) -> 
     before, after = one.before.first, one.after.first
     gain = before.width - after.width
     by_reach = before.width - before.width_by_reach(one.run)
-    if by_reach > _MOSTLY * gain:
-        return _further(before.horizon, after.horizon)
-    shorter = ""
-    if after.horizon < before.horizon - _SHORTER:
-        shorter = f"; {_further(before.horizon, after.horizon)}"
+    side = side_of(before.reach, *np.exp(before.target).tolist())
+    further = nearer(before.horizon, after.horizon, side)
+    is_shorter = after.horizon < before.horizon - _SHORTER
+    if by_reach > _MOSTLY * gain and is_shorter:
+        return further
+    shorter = f"; {further}" if is_shorter else ""
     if again:
         return f"again with another seed: tells the law from noise{shorter}"
     return f"{_where(one.run, candidates, fit)}{shorter}"
-
-
-def _further(before: float, after: float) -> str:
-    beyond = digits.times(math.exp(before), 2)
-    if after <= 0:
-        return f"reaches the target, from {beyond} short of it"
-    return f"shortens the extrapolation from {beyond} to {digits.times(math.exp(after), 2)}"
 
 
 def _where(run: int, candidates: Candidates, fit: Fit) -> str:

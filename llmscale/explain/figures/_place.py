@@ -6,8 +6,7 @@ from matplotlib.figure import Figure
 
 from llmscale.errors import InputError
 from llmscale.explain.figures._style import ENDINGS, render
-from llmscale.runs.safe_paths import refuse_unusable
-from llmscale.runs.safe_write import make_folder, write_bytes
+from llmscale.runs.safe_write import check_file_place, make_folder, write_bytes
 
 _PLACE = "name a file that ends in .png, .pdf or .svg, in a folder that you may write to"
 
@@ -15,8 +14,7 @@ _PLACE = "name a file that ends in .png, .pdf or .svg, in a folder that you may 
 def check_place(path: Path) -> None:
     """Raise InputError for a file that cannot be drawn into, before anything is fitted."""
     _ending(path)
-    if refuse_unusable(path, _PLACE).is_dir():
-        raise InputError(f"{path} is a folder", _PLACE)
+    check_file_place(path, _PLACE)
 
 
 def write(figure: Figure, path: Path) -> Path:

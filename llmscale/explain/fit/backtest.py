@@ -296,6 +296,8 @@ def needs_up_to(frame: pd.DataFrame, origin: int) -> OwnNeeds | None:
     """What the runs of budgets up to an origin needed when earlier origins held them out,
     near-optimal ones most; `frame` as in Backtest. None if there were none."""
     seen = frame[(frame["budget"] <= origin) & (frame["origin"] < origin)]
+    # A forecast that overflowed tells of no width.
+    seen = seen.dropna(subset=["needed_low", "needed_high"])
     if not len(seen):
         return None
     weight = nearness(seen["excess"])

@@ -33,8 +33,8 @@ from llmscale.explain.table import Excluded
 from llmscale.runs.checked import DamagedFile, WrongValue, check, read_object
 from llmscale.runs.json_values import plain
 from llmscale.runs.results_folder import ResultsFolder
-from llmscale.runs.safe_paths import refuse_links, refuse_unusable
-from llmscale.runs.safe_write import make_folder, write_text
+from llmscale.runs.safe_paths import refuse_links
+from llmscale.runs.safe_write import check_file_place, make_folder, write_text
 from llmscale.settings.tables import from_table
 
 FORMAT = 1
@@ -82,11 +82,7 @@ def check_file(path: Path) -> None:
     """Raise InputError unless a fit can be written into this file."""
     if path.suffix != ".json":
         raise InputError(f"{path} does not end in .json", "name a file like fit-chinchilla.json")
-    if refuse_unusable(path, _PLACE).is_dir():
-        raise InputError(f"{path} is a folder", _PLACE)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{path} cannot be written: {folder} is read-only", _PLACE)
+    check_file_place(path, _PLACE)
 
 
 def keep_in_folder(fits: Sequence[Fit]) -> tuple[Fit, ...]:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscale.explain.search import lowest
 from llmscale.menu import Menu, path_of
 
 if TYPE_CHECKING:
@@ -233,16 +234,12 @@ class Law(ABC):
         if self.inputs != ("params", "tokens"):
             return None
         total = np.log(np.asarray(C, dtype=float) / 6.0)
-        shape = np.shape(self.loss(np.exp(0.5 * total), np.exp(0.5 * total)))
-        low, high = np.zeros(shape), np.broadcast_to(total, shape).copy()
-        golden = (np.sqrt(5.0) - 1.0) / 2.0
-        for _ in range(80):
-            left, right = high - golden * (high - low), low + golden * (high - low)
-            at_left = self.loss(np.exp(left), np.exp(total - left))
-            at_right = self.loss(np.exp(right), np.exp(total - right))
-            falls = at_left > at_right
-            low, high = np.where(falls, left, low), np.where(falls, high, right)
-        log_N = 0.5 * (low + high)
+
+        def loss(log_N: Array) -> Array:
+            return np.asarray(self.loss(np.exp(log_N), np.exp(total - log_N)))
+
+        low = np.zeros(np.shape(loss(0.5 * total)))
+        log_N = lowest(loss, low, total)
         return np.exp(log_N), np.exp(total - log_N)
 
     @property

@@ -1,7 +1,7 @@
 """What a page says of a fit: its law on a grid, its frontier, its runs, and what to know of it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from llmscale.errors import counted
 from llmscale.explain.estimation.lowest_points import LowestPoints
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
@@ -17,7 +18,9 @@ from llmscale.explain.page.document import Page, assembled
 from llmscale.explain.page.frontier import Frontier, frontier
 from llmscale.explain.page.loss_grid import loss_grid
 from llmscale.explain.page.machines import gpus_of, serving_of, shapes_of
+from llmscale.explain.page.other_laws import LawAt, other_laws
 from llmscale.explain.page.remarks import remarks, sentence
+from llmscale.explain.page.text_law import text_law
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import setting_of
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR
@@ -65,12 +68,17 @@ _CAUTIONS = {
 class Evidence:
     """A fit of a law in N and D and what judges its forecasts, with what the budgets of its table
     say themselves (`points`), whether the runs tell a best size, and the forecast of the largest
-    budget that was measured."""
+    budget that was measured.
+
+    If no law was named, `law_at` is the one that a plan of a budget takes and, if that is another,
+    why not this one; and the law may have been taken `for_text` that is limited."""
 
     judge: Judge
     points: LowestPoints | None
     is_told: Callable[[Optimum], bool]
     told: Forecast
+    law_at: LawAt | None = None
+    for_text: bool = False
 
     @property
     def fit(self) -> Fit:
@@ -83,24 +91,40 @@ class Evidence:
         return 6.0 * math.exp(self.fit.reach.largest)
 
     def best(self, flops: float) -> Optimum:
-        """The best run of a budget, as `predict` has it."""
+        """The best run of a budget, as `plan` has it."""
         judge = self.judge
+        if judge.surface.knows_text:
+            return _best_on_text(judge, flops)
         return optimum(judge.fit, flops, level=judge.level, check=judge.check, points=self.points)
+
+
+def _best_on_text(judge: Judge, flops: float) -> Optimum:
+    """The best run by a law that knows what repeated text is worth, of text that is not."""
+    params, tokens = judge.estimates(lambda surface: surface.best(flops))
+    told = forecast_at(judge.fit, **judge.asked(params.value, tokens.value))
+    ends = {"params": params, "tokens": tokens}
+    intervals = {name: (one.low, one.high) for name, one in ends.items()}
+    intervals["loss"] = (told.low, told.high)
+    return Optimum(flops, params.value, tokens.value, told.loss, intervals)
 
 
 def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
     """The page of a law, on which this GPU at this price an hour is chosen at first."""
     fit, level = evidence.fit, evidence.judge.level
     line = frontier(evidence.best, _budgets(evidence))
+    surface = _surface(evidence, line)
     gpus = gpus_of(gpu)
     setting = setting_of(fit, None, None, None)
     start = {**_start(line, evidence), "context": setting.context}
     start |= {"gpu": gpus[0]["key"], "price": None if price is None else float(price)}
     said = sentence(fit.metric, evidence.best(start["flops"]), level)
+    others = list(other_laws(evidence.law_at, fit.law.name, line)) if evidence.law_at else []
     data = {
         "metric": fit.metric,
+        "unit": "loss, nats per token" if fit.metric == "loss" else fit.metric,
+        "law": fit.law.name,
         "level": f"{100 * level:g}%",
-        "grid": _grid(evidence, line),
+        **surface,
         "frontier": line.to_json(),
         "runs": list(_runs(fit)),
         "gpus": gpus,
@@ -109,6 +133,7 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "repetition": {"params": R_N_STAR, "tokens": R_D_STAR},
         "most_ratio": _most_ratio(fit),
         "cautions": {name: _caution(*one) for name, one in _CAUTIONS.items()},
+        "others": others,
         "start": start,
     }
     name = fit.origin.path.name
@@ -122,7 +147,8 @@ def build_page(evidence: Evidence, *, gpu: str, price: float | None) -> Page:
         "sentence": said,
     }
     notes = evidence.told.all_notes
-    shown = remarks(_said(evidence.told), notes, _lacking(fit), fit.origin.path)
+    about = (*_said(evidence.told), *_of_other_laws(evidence, others))
+    shown = remarks(about, notes, _lacking(fit, _lost(fit, surface)), fit.origin.path)
     return Page(assembled(texts, shown, data), said, fit, notes)
 
 
@@ -137,16 +163,24 @@ def _budgets(evidence: Evidence) -> tuple[float, float]:
     return smallest, evidence.largest * times
 
 
-def _grid(evidence: Evidence, line: Frontier) -> dict[str, Any]:
+def _surface(evidence: Evidence, line: Frontier) -> dict[str, Any]:
+    """The law, as a grid or, if it knows what repeated text is worth, by its formula."""
     judge = evidence.judge
     (least_N, most_N), (least_D, most_D) = line.ends_of("params"), line.ends_of("tokens")
-    return loss_grid(
-        judge.fit,
-        (least_N / _FURTHER, most_N * _NEARER),
-        (least_D / _NEARER, most_D * _FURTHER),
-        level=judge.level,
-        check=judge.check,
-    )
+    params = (least_N / _FURTHER, most_N * _NEARER)
+    tokens = (least_D / _NEARER, most_D * _FURTHER)
+    told: dict[str, Any] = {"level": judge.level, "check": judge.check}
+    if judge.surface.knows_text:
+        return {"text": text_law(judge.fit, params, tokens, **told)}
+    return {"grid": loss_grid(judge.fit, params, tokens, **told)}
+
+
+def _lost(fit: Fit, surface: Mapping[str, Any]) -> int:
+    """How many refits are left out, since a grid has no place for what is no loss."""
+    if "grid" not in surface:
+        return 0
+    refits = surface["grid"]["refits"]
+    return len(fit.replicates) - (len(refits["noise"]) if refits else 0)
 
 
 def _start(line: Frontier, evidence: Evidence) -> dict[str, Any]:
@@ -194,19 +228,41 @@ def _said(told: Forecast) -> Iterator[tuple[str, str]]:
                 yield name, text
         else:
             yield f"{name} at {told.at['flops']:.3g} FLOPs, those of the largest run", text
-    if told.chosen is not None:
-        yield (
-            "other laws",
-            f"this page is by {told.chosen.law} at every budget; of the laws that are tried "
-            "llmscale plan takes the one that erred least for the budget that it is asked for, "
-            "which may be another; a page of that is made with --law NAME",
+
+
+def _of_other_laws(
+    evidence: Evidence, others: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Whether a plan takes this law, too."""
+    law = evidence.fit.law.name
+    said = ""
+    if evidence.for_text:
+        said = (
+            f"this page is by {law}, which llmscale plan takes with --unique-tokens, since these "
+            "runs repeat their text; without that it takes a law in N and D, and --law NAME makes "
+            "a page of it"
         )
+    elif others:
+        said = (
+            f"this page is by {law} at every budget; llmscale plan takes another at some, and at "
+            "these the page says so"
+        )
+    elif evidence.law_at is not None:
+        said = f"llmscale plan takes {law} at every budget of this page, too"
+    if said:
+        yield "other laws", said
 
 
-def _lacking(fit: Fit) -> Iterator[str]:
+def _lacking(fit: Fit, lost: int) -> Iterator[str]:
     """What the page does not show, and why."""
     if not len(fit.replicates):
         yield "There are no intervals: the fit has no refits."
+    elif lost:
+        yield (
+            f"{counted(lost, 'refit')} of {len(fit.replicates):,} that give no loss at some sizes "
+            "and tokens of this page have no part in its intervals, which are about those of "
+            "llmscale plan."
+        )
     if fit.runs is None:
         yield "The runs are not drawn: the fit is without them."
     elif len(fit.table.frame) > _MOST_RUNS:

@@ -20,7 +20,7 @@ from llmscale.runs.safe_write import make_folder, write_text
 
 _PARTS = Path(__file__).parent / "parts"
 _SCRIPTS = (
-    *("numbers", "surface", "frontier", "decide"),
+    *("numbers", "surface", "text_law", "frontier", "decide"),
     *("drawing", "map", "curve", "words", "controls", "main"),
 )
 """In the order in which they build on each other."""

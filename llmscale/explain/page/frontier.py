@@ -11,7 +11,7 @@ import numpy as np
 
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.laws import Array
-from llmscale.explain.page.loss_grid import numbers
+from llmscale.explain.page.widening import numbers
 
 COLUMNS = ("flops", "params", "params_low", "params_high", "tokens", "tokens_low", "tokens_high")
 """Of which there are natural logs."""
@@ -24,9 +24,9 @@ _LEAST_STEP = 1e-3
 """Between budgets at which an interval jumps, since another lowest point is the nearest."""
 _MOST = 700
 """Budgets at most."""
-_OFF = np.array([np.inf, 1e-4, 0.003, 0.003, 1e-4, 0.003, 0.003, 5e-5, 5e-5])
-"""By how much a straight line may be off, of N and D and of the ends of intervals, which bend
-more."""
+_OFF = np.array([np.inf, 1e-4, 0.003, 0.003, 1e-4, 0.003, 0.003, 3e-4, 3e-4])
+"""By how much a straight line may be off, of N and D and of the ends of intervals, which bend more.
+Between two budgets the page reckons the interval of the loss itself, and draws by these."""
 
 Best = Callable[[float], Optimum]
 

@@ -1,8 +1,9 @@
-"""The loss of a law over N and D, and what its interval is made of, on a grid.
+"""The loss of a law over N and D on a grid, and what its interval is made of.
 
 The interval of a forecast has a bend in it wherever runs end (see forecast/widths.py), across which
-no interpolation is right. So the grid holds the plain interval, which is smooth, and next to it
-stands by what the page widens that."""
+no interpolation is right, and its ends are quantiles of refits, which have one wherever another
+refit is the next. So the page is told of the refits themselves, which are smooth, and next to it
+stands by what it widens their interval."""
 
 import math
 from dataclasses import dataclass
@@ -11,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from llmscale.explain.estimation.result import Fit, Tested
-from llmscale.explain.forecast.forecast import misfit_scale, off_the_optimum
-from llmscale.explain.forecast.widths import NEAR_WEIGHT, multipliers, public_needs
+from llmscale.explain.forecast.forecast import off_the_optimum
 from llmscale.explain.laws import Array
+from llmscale.explain.page.refits import refits_over
+from llmscale.explain.page.widening import numbers, widening
 
 _STEP = math.log(10.0) / 8.0
 """Of ln N and ln D. Cubics through points so far apart are within 1e-5 of a power law."""
-_HORIZONS = 400
-"""Between so many distances beyond the runs m is a straight line."""
-_DIGITS = 8
+_STEP_OF_REFITS = math.log(10.0) / 4.0
+"""How far refits are from the law needs fewer."""
 
 Ends = tuple[float, float]
 
@@ -30,66 +31,61 @@ class Axis:
 
     first: float
     count: int
+    step: float
 
     @property
     def counts(self) -> Array:
         """N or D at the points of the axis."""
-        return np.asarray(np.exp(self.first + _STEP * np.arange(self.count)))
+        return np.asarray(np.exp(self.first + self.step * np.arange(self.count)))
 
     def to_json(self) -> dict[str, float]:
-        return {"first": self.first, "step": _STEP, "count": self.count}
+        return {"first": self.first, "step": self.step, "count": self.count}
 
 
-def axis_over(ends: Ends) -> Axis:
+def axis_over(ends: Ends, step: float = _STEP) -> Axis:
     """An axis over counts from one end to the other, with points to interpolate from beyond."""
     low, high = map(math.log, ends)
-    return Axis(low - _STEP, math.ceil((high - low) / _STEP) + 4)
+    return Axis(low - step, math.ceil((high - low) / step) + 4, step)
 
 
 def loss_grid(
     fit: Fit, params: Ends, tokens: Ends, *, level: float, check: Tested | None
 ) -> dict[str, Any]:
-    """The levels of the loss (ln L, or of a plain law L) over N and D, row by row of N, how far
-    below and above them the plain interval of a new run ends, and by what that is widened. `check`
-    as in `forecast`."""
+    """The levels of the loss (ln L, or of a plain law L) over N and D, row by row of N, the refits
+    of the law over the same N and D, and by what an interval is widened. `check` as in
+    `forecast`."""
     axes = {"params": axis_over(params), "tokens": axis_over(tokens)}
-    N, D = np.meshgrid(axes["params"].counts, axes["tokens"].counts, indexing="ij")
+    N, D = _over(axes)
     with np.errstate(all="ignore"):
         middle = np.asarray(fit.law.level_of(fit.loss(params=N, tokens=D)), dtype=float)
-        low, high = fit.band(single_run=True, level=level, params=N, tokens=D)
-        below, above = middle - fit.law.level_of(low), fit.law.level_of(high) - middle
         off = off_the_optimum(fit, {"params": N, "tokens": D}, N.shape)
     furthest = fit.reach.beyond(fit.law.inputs, [N, D]).max(initial=0.0)
     return {
         **{name: axis.to_json() for name, axis in axes.items()},
         "plain": bool(fit.law.plain),
         "level": numbers(middle),
-        "below": numbers(below) if len(fit.replicates) else None,
-        "above": numbers(above) if len(fit.replicates) else None,
+        "refits": _refits(fit, params, tokens),
         "off": numbers(off) if off.any() else None,
-        "widening": _widening(fit, float(furthest), level, check),
+        "widening": widening(fit, float(furthest), level, check),
     }
 
 
-def numbers(values: Array) -> list[float | None]:
-    """Numbers for JSON, None for one that is not finite."""
-    return [float(f"{one:.{_DIGITS}g}") if math.isfinite(one) else None for one in values.ravel()]
-
-
-def _widening(fit: Fit, furthest: float, level: float, check: Tested | None) -> dict[str, Any]:
-    """What forecast/widths.py widens by: s, the reach of the runs, and m at distances h."""
-    public = public_needs(fit.law)
-    own = check.needs if check else None
-    # Each distance by itself: of many at once `multipliers` takes some and draws lines between.
-    h_X = np.linspace(0.0, furthest, _HORIZONS)
-    found = [multipliers(public, own, np.array([h]), level) for h in h_X]
-    return {
-        "scale": misfit_scale(fit) if len(fit.replicates) else None,
-        "near": NEAR_WEIGHT,
-        "most": public.most if math.isfinite(public.most) else None,
-        "ranges": {name: list(ends) for name, ends in fit.reach.ranges.items()},
-        "largest": fit.reach.largest,
-        "furthest": furthest,
-        "below": numbers(np.array([below[0] for below, _ in found])),
-        "above": numbers(np.array([above[0] for _, above in found])),
+def _refits(fit: Fit, params: Ends, tokens: Ends) -> dict[str, Any] | None:
+    """How far the refits are from the law, on a grid of their own; None if there are none."""
+    if not len(fit.replicates):
+        return None
+    axes = {
+        "params": axis_over(params, _STEP_OF_REFITS),
+        "tokens": axis_over(tokens, _STEP_OF_REFITS),
     }
+    N, D = _over(axes)
+    told = refits_over(fit, N.ravel(), D.ravel())
+    if told is None:
+        return None
+    return {**{name: axis.to_json() for name, axis in axes.items()}, **told}
+
+
+def _over(axes: dict[str, Axis]) -> tuple[Array, Array]:
+    """N and D at all points of two axes, row by row of N."""
+    N, D = np.meshgrid(axes["params"].counts, axes["tokens"].counts, indexing="ij")
+    return N, D

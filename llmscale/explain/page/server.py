@@ -26,7 +26,8 @@ def served(page: Page, port: int = 0) -> Iterator[str]:
         server = ThreadingHTTPServer((_HERE, port), OnePage)
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"port {port} cannot be used: {error}", "leave --port out, or name another"
+            f"port {port} cannot be used: {getattr(error, 'strerror', None) or error}",
+            "leave --port out, or name another",
         ) from error
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()

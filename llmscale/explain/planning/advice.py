@@ -11,6 +11,7 @@ from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.planning import advice_said as said
 from llmscale.explain.planning.choice import Choice
 from llmscale.explain.planning.deployment import Served
+from llmscale.explain.planning.distance import Distance
 from llmscale.explain.planning.enough import Enough
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
@@ -19,6 +20,7 @@ from llmscale.explain.planning.real_shape import Setting
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.notes import with_codes
 from llmscale.quantity import format_count
+from llmscale.runs.json_values import plain
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ class Lifetime:
     option: Option
     flops: float
     saves: float
+    is_smallest: bool = False
+    """Whether no smaller model was looked at: one may save more."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "inference_tokens": self.served,
+            "is_smallest_looked_at": self.is_smallest,
             "option": self.option.to_json(),
             "flops": self.flops,
             "saves": self.saves,
@@ -113,6 +118,8 @@ class Advice:
     setting: Setting
     budget: str
     """The compute, as it was said."""
+    distance: Distance | None = None
+    """How far the advised size is from the best one; None if it may not be as large."""
     lifetime: Lifetime | None = None
     steps: TwoSteps | None = field(default=None, repr=False)
     """Both laws on the way to the score of a task, if one was asked for."""
@@ -163,15 +170,19 @@ class Advice:
         return said.sentences(self)
 
     def to_json(self) -> dict[str, Any]:
-        """What `advise --json` prints."""
-        return {
+        """What `advise --json` prints, as `plan --json` has it."""
+        payload = {
             "law": self.judge.fit.law.name,
             "metric": self.metric,
+            "formula": self.judge.fit.formula,
+            "read": self.judge.fit.origin.reading or None,
+            "setting": self.setting.to_json(),
             "level": self.level,
             "budget": self.budget,
             "limits_given": self.advised.model.limits.to_json(),
             "hardware": self.judge.hardware and self.judge.hardware.to_json(),
             "advised": self.advised.to_json(),
+            "distance": self.distance and self.distance.to_json(),
             "limits": [one.to_json() for one in self.limits],
             "alternatives": [one.to_json() for one in self.alternatives],
             "lifetime": self.lifetime and self.lifetime.to_json(),
@@ -182,6 +193,7 @@ class Advice:
             "compute_optimal": self.best.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
+        return dict(plain(payload))
 
     def __repr__(self) -> str:
         return first_lines(str(self))

@@ -90,9 +90,10 @@ def _signed(value: float) -> str:
 def _shape(advice: "Advice") -> str:
     model = advice.advised.model
     above_6N = model.shape.flops_per_token / (6.0 * model.params) - 1.0
+    far = "" if advice.distance is None else advice.distance.said(advice.metric)
     return (
-        f"{advice.setting}, d_ff {model.shape.d_ff:,}; a token takes {above_6N:.1%} more FLOPs "
-        "than 6N"
+        f"{advice.setting}, d_ff {model.shape.d_ff:,}; {far}{'; ' * bool(far)}a token takes "
+        f"{above_6N:.1%} more FLOPs than 6N"
     )
 
 
@@ -181,10 +182,11 @@ def _lifetime(advice: "Advice") -> str:
         return f"with {served} tokens to serve no other model takes fewer FLOPs in all"
     model = life.option.model
     times = model.flops / advice.advised.model.flops
+    end = "; no smaller size was looked at, and one may save more" if life.is_smallest else ""
     return (
         f"with {served} tokens to serve {model.shape.name} (N = {format_count(model.params)}) on "
         f"{format_count(model.tokens)} tokens reaches that loss and takes {life.saves:.1%} fewer "
-        f"FLOPs in all, those of attention counted; {times:.3g} times as many to train"
+        f"FLOPs in all, those of attention counted; {times:.3g} times as many to train{end}"
     )
 
 

@@ -16,6 +16,7 @@ from llmscale.explain.planning.advice import Advice, Lifetime, Limit, Option
 from llmscale.explain.planning.advice_notes import advice_notes
 from llmscale.explain.planning.choice import Run
 from llmscale.explain.planning.deployment import TRAINED_TO_SERVED, Deployment
+from llmscale.explain.planning.distance import Distance, distance_of
 from llmscale.explain.planning.enough import Enough, enough_of
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
@@ -90,6 +91,7 @@ class Adviser:
             judge=self.judge,
             setting=self.setting,
             budget=budget,
+            distance=self._distance,
             lifetime=lifetime,
             steps=self.steps,
             rounding=self.rounding,
@@ -113,6 +115,15 @@ class Adviser:
             if most < best and most <= advised.params:
                 found[name] = self.best_within(replace(limits, deployment=without))
         return found
+
+    @property
+    def _distance(self) -> Distance | None:
+        """How far the advised size is from the best one; None if serving holds it down."""
+        if not _SERVING.isdisjoint(self._freed):
+            return None
+        flops = self.limits.flops
+        best = float(self.judge.surface.best(flops)[0])
+        return distance_of(self.judge, self.advised.model.params, best, flops)
 
     @cached_property
     def _enough(self) -> Enough | None:
@@ -189,8 +200,11 @@ class Adviser:
             )
         if limits.deployment is not None:
             for name, (only, _) in limits.deployment.each_limit.items():
-                most = getattr(largest_served(only, self.setting), self.advised.model.count)
-                allowed[name] = f"{_allowed(name, only)}, N up to {format_count(most)}"
+                most = largest_served(only, self.setting)
+                size = format_count(getattr(most, self.advised.model.count))
+                is_last = most == self.setting.shapes[-1]
+                upto = f"N up to {size}{', the largest built-in shape' * is_last}"
+                allowed[name] = f"{_allowed(name, only)}, {upto}"
         for name, said in allowed.items():
             gain = self._gain(freed[name]) if name in freed else None
             yield Limit(name, said, name in freed, gain)
@@ -252,6 +266,7 @@ class Adviser:
         each_B = np.array([shape.flops_per_token for shape in thinned], dtype=float)
         loss = surface.loss(advised.params, advised.tokens)
         tokens_B = surface.tokens_for(N_B1, loss, np.full(N_B1.shape, advised.tokens))[:, 0]
+        tokens_B[-1] = advised.tokens  # to the digit, of text that is used up, too
         total_B = each_B * (tokens_B + self.served / TRAINED_TO_SERVED)
         own = advised.shape.flops_per_token * (advised.tokens + self.served / TRAINED_TO_SERVED)
         best = int(np.argmin(total_B))
@@ -259,7 +274,13 @@ class Adviser:
         option = self._option(f"to serve {format_count(self.served)}", model)
         flops = float(total_B[best])
         saves = 1.0 - flops / own
-        return Lifetime(self.served, option, flops, saves if saves > _WORTH_TELLING else 0.0)
+        return Lifetime(
+            served=self.served,
+            option=option,
+            flops=flops,
+            saves=saves if saves > _WORTH_TELLING else 0.0,
+            is_smallest=best == 0 and len(thinned) > 1,
+        )
 
     def _notes(self, best: Forecast) -> tuple[Note, ...]:
         own = advice_notes(self.judge, self.advised, self.setting, self.rounding)

@@ -9,8 +9,8 @@ import numpy as np
 
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
-from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.surface import LossSurface
+from llmscale.explain.search import crossing
 
 SMALLER = (0.5, 0.25)
 """Shares of N* that are asked to reach the loss of the best size."""
@@ -28,6 +28,12 @@ class Basin:
     within: float
     smallest: Estimate
     largest: Estimate
+
+    @property
+    def edges(self) -> dict[str, float]:
+        """Both by name, but for one that lies beyond where the search ends."""
+        found = {"smaller": self.smallest.value, "larger": self.largest.value}
+        return {name: share for name, share in found.items() if not _is_at_the_end(share)}
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -98,11 +104,14 @@ def smaller_models(judge: Judge, flops: float, shares: Sequence[float]) -> tuple
     return tuple(found)
 
 
+def _is_at_the_end(share: float) -> bool:
+    return max(share, 1.0 / share) * _AT_THE_END >= 1.0 / _LEAST_SHARE
+
+
 def _times(share: float) -> str:
-    if share <= _LEAST_SHARE * _AT_THE_END:
-        return f"less than {_LEAST_SHARE:g}x"
-    if share >= 1.0 / (_LEAST_SHARE * _AT_THE_END):
-        return f"more than {1.0 / _LEAST_SHARE:,.0f}x"
+    if _is_at_the_end(share):
+        end = 1.0 / _LEAST_SHARE
+        return f"less than {_LEAST_SHARE:g}x" if share < 1.0 else f"more than {end:,.0f}x"
     if share < 0.1:
         return f"{share:.2g}x"
     return f"{share:.2f}x" if share < 10 else f"{share:.3g}x"

@@ -8,8 +8,8 @@ import numpy as np
 
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
-from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.surface import LossSurface
+from llmscale.explain.search import crossing
 from llmscale.quantity import MOST
 
 _ENDLESS = float(MOST) / 100.0

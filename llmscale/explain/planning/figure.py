@@ -51,6 +51,8 @@ _SERVED: Look = {"marker": "D", "color": _PURPLE, "ms": 4.5}
 _SERVED_IN_BUDGET: Look = {**_SERVED, "mfc": "white", "mec": _PURPLE, "mew": 1}
 _TIMES = (0.5, 1.0, 2.0)
 """The compute of the valleys that are drawn."""
+_FAR = 30.0
+"""Times the compute of the plan, or less by as much: such choices are named and not drawn."""
 _BESIDE = 1.6
 """Room beside the choices, times their sizes."""
 _HIGHEST, _ROOM = 0.9, 1.25
@@ -76,7 +78,7 @@ def draw(plan: "TrainingPlan", width: float) -> Drawing:
 
 def _draw_cost(ax: Axes, plan: "TrainingPlan", runs: Array) -> None:
     """The runs, the lowest loss of every budget with the interval of a new run, and the choices."""
-    costs = [one.flops for one in plan.choices]
+    costs = [one.flops for one in _near(plan)]
     measured = (runs[:, 0].min(), runs[:, 0].max()) if len(runs) else (min(costs), min(costs))
     low, high = min(*costs, measured[0]), max(*costs, measured[1])
     flops = np.geomspace(low, high, _POINTS)
@@ -128,7 +130,7 @@ def _cost_axis(ax: Axes, plan: "TrainingPlan") -> None:
 
 def _draw_sizes(ax: Axes, plan: "TrainingPlan") -> None:
     """The valleys of half, all and twice the compute, and the choices in them."""
-    sizes = [one.params for one in plan.choices]
+    sizes = [one.params for one in _near(plan)]
     low, high = min(sizes) / _BESIDE, max(sizes) * _BESIDE
     params = np.geomspace(low, high, _POINTS)
     losses = _losses(plan)
@@ -140,6 +142,7 @@ def _draw_sizes(ax: Axes, plan: "TrainingPlan") -> None:
         ax.plot(params, loss, **look)
         _name_valley(ax, plan, times, params, top)
     flat = plan.params.value * np.array([plan.basin.smallest.value, plan.basin.largest.value])
+    flat = np.clip(flat, low, high)
     ax.axvspan(*flat, color=_GREEN, alpha=0.1, lw=0)
     ax.annotate(
         f"within {100 * plan.basin.within:.3g}%", (np.sqrt(flat.prod()), 0),
@@ -171,7 +174,7 @@ def _name_valley(ax: Axes, plan: "TrainingPlan", times: float, params: Array, to
 
 
 def _draw_choices(ax: Axes, plan: "TrainingPlan", x: str) -> None:
-    for one in reversed(plan.choices):
+    for one in reversed(_near(plan)):
         look = {"mec": "white", "mew": 0.5, **_look(one)}
         ax.plot(getattr(one, x), one.loss.value, ls="", zorder=3, clip_on=False, **look)
 
@@ -184,11 +187,21 @@ def _look(one: Choice) -> Look:
 
 def _legend(plan: "TrainingPlan", one: Choice) -> str:
     sizes = f"{format_count(one.params)} on {format_count(one.tokens)}"
-    return literal(f"{one.name}: {sizes}, {one.flops / plan.flops:.3g} C")
+    aside = "" if _is_near(plan, one) else " (not drawn)"
+    return literal(f"{one.name}: {sizes}, {one.flops / plan.flops:.3g} C{aside}")
+
+
+def _near(plan: "TrainingPlan") -> list[Choice]:
+    """The choices that are drawn: one far away would leave no room for the others."""
+    return [one for one in plan.choices if _is_near(plan, one)]
+
+
+def _is_near(plan: "TrainingPlan", one: Choice) -> bool:
+    return 1.0 / _FAR <= one.flops / plan.flops <= _FAR
 
 
 def _losses(plan: "TrainingPlan") -> Array:
-    return np.array([one.loss.value for one in plan.choices])
+    return np.array([one.loss.value for one in _near(plan)])
 
 
 def _lowest(runs: Array) -> Array:

@@ -11,8 +11,8 @@ from llmscale.explain.forecast.forecast import forecast
 from llmscale.explain.laws import Array
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.judge import Judge
-from llmscale.explain.planning.search import crossing
 from llmscale.explain.planning.target import Target
+from llmscale.explain.search import first_crossing
 from llmscale.quantity import MOST, format_count
 
 _LEAST_FLOPS = 600.0
@@ -36,7 +36,7 @@ def flops_for_loss(judge: Judge, target: Target) -> Estimate:
 
     with np.errstate(all="ignore"):
         found = _first_below(above, log_C)
-        if math.isnan(found):
+        if math.isinf(found):
             raise _unreachable(judge, target)
         if found == log_C[0]:
             raise InputError(
@@ -56,7 +56,8 @@ def flops_for_loss(judge: Judge, target: Target) -> Estimate:
 
 
 def _end(judge: Judge, loss: float, side: str, log_C: Array) -> float:
-    """Where an end of the forecast at the best run of a budget reaches the loss."""
+    """Where an end of the forecast at the best run of a budget reaches the loss; infinite if that
+    is below or above all of these budgets."""
 
     def above(log_C: Any) -> Any:
         asked = judge.asked(*judge.surface.best(np.exp(log_C)))
@@ -64,19 +65,17 @@ def _end(judge: Judge, loss: float, side: str, log_C: Array) -> float:
         return np.asarray(getattr(told, side)) - loss
 
     found = _first_below(above, log_C)
-    return math.inf if math.isnan(found) else math.exp(found)
+    return -math.inf if found == log_C[0] else math.exp(found)
 
 
 def _first_below(function: Any, points: Array) -> float:
     """The first place at which a function is no longer above 0; the first point if it is not there,
-    NaN if it always is."""
-    below = np.ravel(function(points)) <= 0
-    if not below.any():
-        return math.nan
-    place = int(below.argmax())
-    if place == 0:
-        return float(points[0])
-    return float(crossing(function, points[place - 1], points[place]))
+    infinity if it always is."""
+
+    def in_rows(points_BX: Array) -> Array:
+        return np.reshape(function(np.ravel(points_BX)), np.shape(points_BX))
+
+    return float(first_crossing(in_rows, points[None, :])[0, 0])
 
 
 def _unreachable(judge: Judge, target: Target) -> InputError:

@@ -1,5 +1,6 @@
 """How the runs of a plan are judged: by a law and its refits."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,7 +48,7 @@ class Judge:
                 return list(map(Estimate, values))
             answers = map(np.ravel, questions(self.refits))
         pairs = zip(values, answers, strict=True)
-        return [Estimate(value, *ends_of(one, self.level)) for value, one in pairs]
+        return [_around(value, *ends_of(one, self.level)) for value, one in pairs]
 
     def asked(self, N: Any, D: Any) -> dict[str, Any]:
         """What a forecast of runs of N parameters on D tokens takes: of text that is repeated what
@@ -73,3 +74,10 @@ class Judge:
                 Choice(run.name, run.params, run.tokens, flops, Estimate(*map(float, ends)), cost)
             )
         return tuple(found)
+
+
+def _around(value: float, low: float, high: float) -> Estimate:
+    """An interval holds its value, also one that most refits lie on one side of."""
+    if math.isnan(low) or math.isnan(value):
+        return Estimate(value, low, high)
+    return Estimate(value, min(low, value), max(high, value))

@@ -113,12 +113,12 @@ def _other_runs(judge: Judge, flops: float, basin: Basin, serving: Serving | Non
     """Less and more compute, and smaller and larger models at equal compute."""
     best = judge.surface.best
     runs = [
-        _run("half the compute", *best(0.5 * flops)),
-        _run("twice the compute", *best(2 * flops)),
+        _run("half the compute", *best(0.5 * flops), 0.5 * flops),
+        _run("twice the compute", *best(2 * flops), 2.0 * flops),
     ]
     params, tokens = map(float, best(flops))
-    for name, side in (("smaller, same C", basin.smallest), ("larger, same C", basin.largest)):
-        runs.append(Run(name, side.value * params, tokens / side.value))
+    for name, share in basin.edges.items():
+        runs.append(Run(f"{name}, same C", share * params, tokens / share, flops))
     if serving is not None:
         served = f"to serve {format_count(serving.served)}"
         runs.append(Run(served, serving.params.value, serving.tokens.value))
@@ -127,10 +127,10 @@ def _other_runs(judge: Judge, flops: float, basin: Basin, serving: Serving | Non
     return runs
 
 
-def _run(name: str, params: float, tokens: float) -> Run:
-    return Run(name, float(params), float(tokens))
+def _run(name: str, params: float, tokens: float, flops: float) -> Run:
+    return Run(name, float(params), float(tokens), flops)
 
 
 def _on_new_text(judge: Judge, flops: float) -> tuple[Choice, ...]:
     freely = replace(judge, unique=None)
-    return freely.choices([_run("on new text", *freely.surface.best(flops))])
+    return freely.choices([_run("on new text", *freely.surface.best(flops), flops)])

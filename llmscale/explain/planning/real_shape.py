@@ -1,7 +1,7 @@
 """The nearest model that can be built: a shape of the ladder, by the count that the law's N is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from llmscale.errors import InputError
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.planning.choice import Choice, Run
 from llmscale.explain.planning.cost import Hardware
+from llmscale.explain.planning.distance import Distance, distance_of
 from llmscale.explain.planning.judge import Judge
 from llmscale.runs.gpu_memory import GPUS_A_MACHINE, Layout, plan_layout
 from llmscale.runs.shape import ARCHITECTURES, Shape, ladder, nearest_of
@@ -44,6 +45,9 @@ class Setting:
             )
         return found
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
     def __str__(self) -> str:
         shared = f", {self.heads_per_kv} heads to one of keys" if self.heads_per_kv > 1 else ""
         return f"{self.arch}, vocabulary {self.vocab_size:,}, context {self.context:,}{shared}"
@@ -57,6 +61,8 @@ class RealShape:
     shape: Shape
     count: str
     choice: Choice
+    distance: Distance
+    """How far its size is from the best one."""
     layout: Layout | None = None
     """How it lies on the GPUs, one sequence on each at the least; None if nobody said how many."""
 
@@ -74,6 +80,7 @@ class RealShape:
             "shape": shape.name,
             **{name: getattr(shape, name) for name in (*names, *counts)},
             "count": self.count,
+            **self.distance.to_json(),
             "flops_above_6ND": self.attention_share,
             "memory_bytes": shape.memory_bytes(),
             "run": self.choice.to_json(),
@@ -116,7 +123,13 @@ def real_shape(
         if not np.isfinite(tokens):
             return None
     run = Run("nearest shape", own, tokens, tokens * shape.flops_per_token)
-    return RealShape(shape, count, judge.choices([run])[0], _layout(shape, judge.hardware))
+    return RealShape(
+        shape=shape,
+        count=count,
+        choice=judge.choices([run])[0],
+        distance=distance_of(judge, own, params, flops),
+        layout=_layout(shape, judge.hardware),
+    )
 
 
 def _layout(shape: Shape, hardware: Hardware | None) -> Layout | None:

@@ -10,7 +10,8 @@ from llmscale.explain.planning.cost import Cost, Hardware
 from llmscale.explain.planning.enough import Enough
 from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.repetition import Repetition
-from llmscale.explain.planning.serving import Serving
+from llmscale.explain.planning.serving import LEAST_SHARE, Serving
+from llmscale.explain.planning.surface import MOST_TIMES
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.gpu_memory import Layout
 
@@ -95,7 +96,7 @@ def amount(value: float) -> str:
     """Hours or money: `2.5`, `8,400`, `1.87M`."""
     if value < 100:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if value < 1e5 else format_count(value)
+    return f"{value:,.0f}" if round(value) < 1e5 else format_count(value)
 
 
 def energy(kwh: float) -> str:
@@ -119,8 +120,10 @@ def _shape(plan: "TrainingPlan") -> str:
     run = real.choice
     why = "the budget pays for" if plan.budget.loss is None else "the loss takes"
     loss = digits.number(run.loss.value, run.loss.low, run.loss.high)
+    far = real.distance.said(plan.forecast.metric)
+    size = f"N = {format_count(run.params)}{', ' * bool(far)}{far}"
     return (
-        f"{real.shape.name} ({plan.setting}): N = {format_count(run.params)}; a token takes "
+        f"{real.shape.name} ({plan.setting}): {size}; a token takes "
         f"{real.attention_share:.1%} more FLOPs than 6N, so {why} {format_count(run.tokens)} "
         f"tokens, loss {loss}"
     )
@@ -140,7 +143,7 @@ def _memory(layout: Layout) -> str:
 def _smaller(one: Smaller) -> str:
     name = SHARES.get(one.share, f"{one.share:g} of the size")
     if not math.isfinite(one.tokens):
-        return f"{name} does not reach that loss with any tokens"
+        return f"{name} does not reach that loss with {MOST_TIMES:,.0f} times the tokens"
     return f"{name} reaches that loss with {one.compute.written(_times)} the compute"
 
 
@@ -150,9 +153,21 @@ def _serving(serving: Serving, params: float) -> str:
         f"with {format_count(serving.served)} tokens to serve, {share:.2f}x of the size, "
         f"{serving.params.written(format_count)} on {serving.tokens.written(format_count)} tokens, "
         f"reaches that loss and saves {serving.saved.written(_percent)} of 6ND to train and 2N a "
-        f"token served, attention not counted"
-        f"{_in_budget(serving)}"
+        f"token served, attention not counted{_where_it_ended(serving)}{_in_budget(serving)}"
     )
+
+
+def _where_it_ended(serving: Serving) -> str:
+    """That the search ended, if it did so before the lowest cost."""
+    looked = {
+        "": "",
+        "size": f"no size below {LEAST_SHARE:g}x was looked at, and one may save more",
+        "tokens": f"no size that takes {MOST_TIMES:,.0f} times the tokens was looked at, and one "
+        "may save more",
+        "interval": f"its interval ends where the search does, at {LEAST_SHARE:g}x of the size or "
+        f"{MOST_TIMES:,.0f} times the tokens",
+    }[serving.ended]
+    return f"; {looked}" if looked else ""
 
 
 def _in_budget(serving: Serving) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.explain.laws import Array, Law
-from llmscale.explain.planning.search import crossing, first_crossing, lowest
+from llmscale.explain.search import crossing, first_crossing, lowest_of_valleys
 from llmscale.quantity import MOST
 
 R_D_STAR, R_N_STAR = 15.39, 5.31
@@ -18,7 +18,7 @@ UNIQUE = "unique_tokens"
 IN_TWO = ("params", "tokens")
 OF_TEXT = (*IN_TWO, UNIQUE)
 """What a law takes that knows what repeated text is worth."""
-_MOST_TIMES = 1e4
+MOST_TIMES = 1e4
 """A size is not asked for the tokens that reach a loss beyond so many times those that its share of
 the compute pays for."""
 _STEPS = 96
@@ -85,7 +85,8 @@ class LossSurface:
         def loss(log_N: Array) -> Any:
             return self.loss(np.exp(log_N), np.exp(total - log_N))
 
-        log_N = lowest(loss, np.zeros(shape), np.broadcast_to(total, shape))
+        # Where nothing is left to gain of the text, the loss is flat on both sides of its valley.
+        log_N = lowest_of_valleys(loss, np.zeros(shape), total)
         return np.exp(log_N), np.exp(total - log_N)
 
     def lowest_loss(self, C: Any) -> Any:
@@ -96,7 +97,7 @@ class LossSurface:
         """The fewest tokens with which N parameters reach a loss, `at_least` so many: (B, 1), with
         infinity if none do."""
         first_B1 = np.atleast_2d(np.log(np.asarray(at_least, dtype=float)))
-        log_D_BX = first_B1 + np.linspace(0.0, np.log(_MOST_TIMES), _STEPS)
+        log_D_BX = first_B1 + np.linspace(0.0, np.log(MOST_TIMES), _STEPS)
         log_D_BX = np.minimum(log_D_BX, np.log(float(MOST)))
         found = first_crossing(lambda log_D: self.loss(N, np.exp(log_D)) - loss, log_D_BX)
         return np.exp(found)

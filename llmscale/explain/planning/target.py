@@ -29,8 +29,13 @@ def target_of(fit: Fit, asked: float) -> Target:
             f"{fit.kept} was kept by an older llmscale, and does not say what its losses are in",
             "fit again: llmscale fit TABLE",
         )
+    return target_in(unit, fit.metric, asked)
+
+
+def target_in(unit: str, metric: str, asked: float) -> Target:
+    """The same in a unit, empty if it is that of the law. Raises InputError for what is none."""
     if not unit:
-        return Target(asked, f"a {fit.metric} of {asked:g}")
+        return Target(asked, f"a {metric} of {asked:g}")
     most = _SHARES.get(unit, math.inf)
     loss = math.nan
     if asked <= most:
@@ -40,5 +45,5 @@ def target_of(fit: Fit, asked: float) -> Target:
             f"{asked:g} is no {unit}, which the losses of the table are given in",
             "give it as the table does",
         )
-    amount = f"{loss:.4g} in {fit.metric}" if unit in _SHARES else f"{loss:.4g} nats"
+    amount = f"{loss:.4g} in {metric}" if unit in _SHARES else f"{loss:.4g} nats"
     return Target(loss, f"{unit} {asked:g} = {amount}")

@@ -1,6 +1,6 @@
 """Whether recipes can be compared by their losses, and what else they differ in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -9,30 +9,28 @@ import pandas as pd
 from llmscale.errors import InputError, Note, both, listed
 from llmscale.explain.diagnostics.mixing import searched
 from llmscale.explain.estimation.levels import levels, numbers
+from llmscale.explain.recipes.differing import TEXTS, Difference, is_label, mixed_within
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
 from llmscale.explain.table import RunTable
 from llmscale.notes.comparing import (
+    FLOPS_DIFFER,
     IN_BITS_PER_BYTE,
     LADDERS_DIFFER,
     RATES_AS_REPEATS,
     RATES_NOT_TUNED,
     RECIPES_DIFFER_TOO,
     RUNS_UNPAIRED,
+    SETTINGS_AS_REPEATS,
     TEXTS_DIFFER,
 )
 
 LOSS, BITS_PER_BYTE = "loss", "bits_per_byte"
 METRICS = (LOSS, BITS_PER_BYTE)
 _TOKENIZERS = ("tokenizer", "vocab_size")
-_TEXTS = ("data_fingerprint", "data", "dataset", "corpus")
 _VALIDATION = (
     "eval_set", "evalset", "eval_dataset", "eval_data", "evaluation_set", "val_set",
     "validation_set", "test_set", "eval_split",
 )  # fmt: skip
-_OWN_SETTINGS = (
-    "arch", "optimizer", "schedule", "context", "dtype", "weight_decay", "batch_tokens", "data",
-)  # fmt: skip
-"""Settings by which recipes may differ next to the one that is compared."""
 
 
 def chosen_metric(
@@ -74,10 +72,10 @@ def check_comparable(tables: Mapping[str, RunTable], by: str | None) -> tuple[No
                 "losses do not compare",
                 "measure all recipes on one validation text",
             )
-    column = next((name for name in _TEXTS if _differs(tables, name)), None)
+    column = next((name for name in TEXTS if _differs(tables, name)), None)
     if column is None:
         return ()
-    told = by in _TEXTS or any(_has_one(tables, name) for name in _VALIDATION)
+    told = by in TEXTS or any(_has_one(tables, name) for name in _VALIDATION)
     if not told and by is None:
         raise InputError(
             f"recipes have other texts ({column}: {_values(tables, column)}), and with them other "
@@ -106,11 +104,13 @@ def check_overlap(joined: Joined) -> None:
             )
 
 
-def notes_of(joined: Joined, by: str | None) -> Iterator[Note]:
-    """What to know of the design of a comparison."""
+def notes_of(joined: Joined, found: Sequence[Difference], by: str | None) -> Iterator[Note]:
+    """What to know of the design of a comparison, whose settings differ as was `found`."""
     yield from _allocation(joined)
+    yield from _counts_of_compute(joined)
     yield from _rates(joined)
-    yield from _other_settings(joined, by)
+    yield from _settings_as_repeats(joined, by)
+    yield from _other_settings(found, by)
     if not joined.pairing.pairs:
         yield RUNS_UNPAIRED.note(f"no runs pair, since {joined.pairing.why_not}")
 
@@ -151,16 +151,43 @@ def _rates(joined: Joined) -> Iterator[Note]:
         )
 
 
-def _other_settings(joined: Joined, by: str | None) -> Iterator[Note]:
-    """Settings that differ between recipes: more than one is more than one change."""
-    differing = [name for name in _OWN_SETTINGS if name != by and _differs(joined.tables, name)]
-    if by in _TEXTS:
-        differing = [name for name in differing if name not in _TEXTS]
-    if len(differing) + (by is not None) > 1:
-        named = [f"{name} ({_values(joined.tables, name)})" for name in differing]
+def _other_settings(found: Sequence[Difference], by: str | None) -> Iterator[Note]:
+    """Settings that differ between recipes: more than one is more than one change. Learning rates
+    are none, since each recipe has to have them tuned; they are said only."""
+    changes = [one for one in found if one.known and not one.is_rate]
+    most = max((sum(name in one.values for one in changes) for name in _others(changes)), default=0)
+    if most + (not is_label(by)) > 1:
+        more_than = "" if is_label(by) else f"more than {by}: "
         yield RECIPES_DIFFER_TOO.note(
-            f"recipes differ in {'more than ' + by + ': ' if by else ''}{both(named)}: the "
+            f"recipes differ in {more_than}{both([str(one) for one in changes])}: the "
             "multiplier is of all that together"
+        )
+
+
+def _others(changes: Sequence[Difference]) -> set[str]:
+    """The recipes that differ from the baseline."""
+    return {name for one in changes for name in list(one.values)[1:]}
+
+
+def _settings_as_repeats(joined: Joined, by: str | None) -> Iterator[Note]:
+    said = [f"{name} in {both(names)}" for name, names in mixed_within(joined, by)]
+    if said:
+        yield SETTINGS_AS_REPEATS.note(
+            f"runs of one recipe, size and tokens differ ({listed(said, 3, '; ')}), and count as "
+            "repeats"
+        )
+
+
+def _counts_of_compute(joined: Joined) -> Iterator[Note]:
+    """FLOPs that are counted in several ways, or are of another architecture."""
+    of_recipe = joined.flops_per_ND
+    if not np.isfinite(of_recipe).all():
+        return
+    if of_recipe.max() > FLOPS_DIFFER.limit * of_recipe.min():
+        pairs = zip(joined.names, of_recipe, strict=True)
+        said = both([f"{name} {value:.3g}" for name, value in pairs])
+        yield FLOPS_DIFFER.note(
+            f"FLOPs per parameter and token differ ({said}): a part of the multiplier is that"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from llmscale.errors import InputError, Note, counted, listed
+from llmscale.errors import InputError, Note, both, counted, listed
 from llmscale.explain import digits
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.checks import (
@@ -15,6 +15,7 @@ from llmscale.explain.recipes.checks import (
     notes_of,
 )
 from llmscale.explain.recipes.comparison import RecipeComparison
+from llmscale.explain.recipes.differing import differences
 from llmscale.explain.recipes.frontiers import (
     Frontiers,
     along_ladder,
@@ -23,22 +24,26 @@ from llmscale.explain.recipes.frontiers import (
     noise_of,
 )
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined, join
+from llmscale.explain.recipes.loss_units import check_ratios, check_units
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier
 from llmscale.explain.recipes.outlying import Outlying, draws_of
 from llmscale.explain.recipes.posterior import LawDraws
-from llmscale.explain.recipes.power import advice
+from llmscale.explain.recipes.power import power_of
 from llmscale.explain.table import RunTable
 from llmscale.notes.comparing import (
     COMPARISON_NOT_SETTLED,
     MULTIPLIER_FAR,
     RUN_OFF_LAW,
     RUNS_REPEATED,
+    RUNS_THE_SAME,
     SPLIT_OUTSIDE_RUNS,
 )
 
 REACH = 100.0
 """Crossings are looked for up to so many times beyond the runs."""
 _BUDGETS = 240
+_SAME_LOSS = 1e-9
+"""Losses that differ by less were written in another way."""
 
 
 def compare_recipes(
@@ -56,11 +61,16 @@ def compare_recipes(
     all have and at each of `at`. `by` is the column that tells recipes of one table apart. Raises
     InputError for recipes that do not compare."""
     notes = check_comparable(tables, by)
+    check_units(tables, by)
     column, more = chosen_metric(tables, metric)
     joined = join(tables, law, floor, column)
     check_overlap(joined)
+    check_ratios(joined)
+    settings = differences(joined, by)
     draws, outlying = draws_of(joined.runs, seed)
-    frontiers = _frontiers(joined, draws)
+    same = _with_runs_of_baseline(joined)
+    places = [joined.names.index(name) for name in same]
+    frontiers = _frontiers(joined, draws).with_one_law(places)
     today = joined.overlap[1]
     scales = (today, *(flops for flops in dict.fromkeys(at) if flops != today))
     multipliers = tuple(
@@ -77,25 +87,32 @@ def compare_recipes(
         today=today,
         scales=scales,
         multipliers=multipliers,
-        crossings=tuple(_crossing(joined, frontiers, other, level) for other in others),
+        crossings=tuple(
+            _crossing(joined, frontiers, other, level) for other in others if other not in places
+        ),
+        settings=settings,
+        same=same,
+        by=by,
         shared=draws.shared,
         noise=float(np.median(np.sqrt(all_B))),
         paired_share=float(np.median(cancels_B / all_B)),
-        advice=tuple(
-            advice(
+        power=tuple(
+            power_of(
                 frontiers,
                 other,
                 *_ends(multipliers, joined.names[other]),
                 float(np.median(np.sqrt(rest_BR[:, 0] + rest_BR[:, other]))),
             )
             for other in others
+            if joined.names[other] not in same
         ),
         notes=(
             *_of_tables(tables),
             *notes,
             *more,
             *_of_repeats(joined),
-            *notes_of(joined, by),
+            *_of_same(joined, same),
+            *notes_of(joined, settings, by),
             *_of_splits(joined, draws, today),
             *_of_outlying(joined, outlying),
             *_of_draws(draws, scales, today),
@@ -130,8 +147,10 @@ def _ends(multipliers: Sequence[Multiplier], name: str) -> tuple[Multiplier, Mul
 def _chances(frontiers: Frontiers, flops: float) -> list[float]:
     """How often each recipe has the lowest loss of all at a budget."""
     loss_BR = frontiers.loss(np.array([math.log(flops)]))[:, :, 0]
-    first = np.argmin(loss_BR, axis=1)
-    return [float((first == place).mean()) for place in range(loss_BR.shape[1])]
+    is_lowest = loss_BR <= loss_BR.min(axis=1, keepdims=True)
+    # Recipes of the same runs have one law, and share the chance.
+    share_BR = is_lowest / is_lowest.sum(axis=1, keepdims=True)
+    return [float(share) for share in share_BR.mean(axis=0)]
 
 
 def _crossing(joined: Joined, frontiers: Frontiers, other: int, level: float) -> Crossing:
@@ -165,6 +184,28 @@ def _of_tables(tables: Mapping[str, RunTable]) -> list[Note]:
     return list(dict.fromkeys(note for table in tables.values() for note in table.notes))
 
 
+def _with_runs_of_baseline(joined: Joined) -> tuple[str, ...]:
+    """The recipes whose runs are those of the baseline, loss for loss."""
+    runs = {
+        name: np.array(sorted(part[["flops", "loss"]].to_numpy(dtype=float).tolist()))
+        for name, part in joined.frame.groupby(RECIPE, sort=False)
+    }
+    own = runs[joined.names[0]]
+    return tuple(
+        name
+        for name in joined.names[1:]
+        if own.shape == runs[name].shape and np.allclose(own, runs[name], rtol=_SAME_LOSS, atol=0.0)
+    )
+
+
+def _of_same(joined: Joined, same: Sequence[str]) -> Iterator[Note]:
+    if same:
+        have = "has" if len(same) == 1 else "have"
+        yield RUNS_THE_SAME.note(
+            f"{both(same)} {have} the runs of {joined.names[0]}, loss for loss: nothing is compared"
+        )
+
+
 def _of_repeats(joined: Joined) -> Iterator[Note]:
     """Rows that count once with others."""
     if joined.repeated:
@@ -191,8 +232,8 @@ def _of_splits(joined: Joined, draws: LawDraws, today: float) -> Iterator[Note]:
                 said.append(f"{name} {value:.2g} {column}, and runs of {low:.2g} to {high:.2g}")
     if said:
         yield SPLIT_OUTSIDE_RUNS.note(
-            f"the best split of {today:.3g} FLOPs is outside the runs ({'; '.join(said)}): what is "
-            "reached there was not measured"
+            f"the best split of {today:.3g} FLOPs is outside the runs ({listed(said, 3, '; ')}): "
+            "what is reached there was not measured"
         )
 
 

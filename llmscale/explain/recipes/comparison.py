@@ -7,16 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import Note, both, counted, first_lines, listed
-from llmscale.explain import html
+from llmscale.explain import digits, html
+from llmscale.explain.estimation.levels import count_levels, numbers
+from llmscale.explain.recipes.differing import Difference
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
 from llmscale.explain.recipes.joined import LADDER, Joined
-from llmscale.explain.recipes.multiplier import Crossing, Multiplier
+from llmscale.explain.recipes.multiplier import Crossing, Multiplier, possessive
+from llmscale.explain.recipes.power import Power, power_said
 from llmscale.notes import with_codes
 
-_LAWS = {LADDER: "L = E + A/C^alpha along the ladder"}
-_SURFACE = "L = E + A/N^alpha + B/D^beta, each recipe at its best split of the budget"
-_NAMES = {"alpha": "alpha", "beta": "beta", "E": "the floor"}
+_LAWS = {LADDER: "L = E + A/C^alpha for each recipe, along the ladder of its runs"}
+_ONE_SIZE = "L = E + A/C^alpha for each recipe, of one size with more tokens"
+_SURFACE = "L = E + A/N^alpha + B/D^beta for each recipe, at its best split of the budget"
+_NAMES = {"alpha": "exponent alpha", "beta": "exponent beta", "E": "floor E"}
+_SAME = 1.01
+"""Budgets within 1% are one."""
+_RARE = 0.005
+_FEW, _LONG = 3, 14
+"""Recipes that have a sentence each, and letters of a baseline's name that have room in a
+heading."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +34,11 @@ class RecipeComparison:
     """How much of the compute of the baseline each other recipe needs for the same loss.
 
     `multipliers` are those at `today`, the largest compute that all recipes have, then those at
-    every other budget asked for, in `scales`. `shared` is how likely recipes share a coefficient of
+    every other budget asked for, in `scales`. `settings` are those by which recipes differ besides
+    what tells them apart, `same` the recipes that have the runs of the baseline. `shared` is how
+    likely recipes share a coefficient of
     their laws, `noise` the standard deviation of ln L of a run, and `paired_share` the share of its
-    variance that cancels between recipes. `advice` says what the runs could tell, and what would
+    variance that cancels between recipes. `power` says what the runs could tell, and what would
     tell more."""
 
     joined: Joined = field(repr=False)
@@ -40,7 +52,11 @@ class RecipeComparison:
     shared: Mapping[str, float]
     noise: float
     paired_share: float
-    advice: tuple[str, ...]
+    power: tuple[Power, ...]
+    settings: tuple[Difference, ...] = ()
+    same: tuple[str, ...] = ()
+    by: str | None = None
+    """The column that tells the recipes of one table apart."""
     notes: tuple[Note, ...] = ()
     gates: tuple[Gate, ...] = ()
     why_baseline: str = ""
@@ -60,7 +76,13 @@ class RecipeComparison:
     @property
     def law(self) -> str:
         """The law of each recipe, in words."""
+        if self.joined.law == LADDER and self._has_one_size:
+            return _ONE_SIZE
         return _LAWS.get(self.joined.law, _SURFACE)
+
+    @property
+    def _has_one_size(self) -> bool:
+        return count_levels(numbers(self.joined.frame, "params")) == 1
 
     def at(self, flops: float | None = None) -> tuple[Multiplier, ...]:
         """The multipliers at a budget that was asked for, or at today's: the least first."""
@@ -73,6 +95,25 @@ class RecipeComparison:
         others = {one.recipe: one.best for one in self.at(flops)}
         return others.get(name, 1.0 - sum(others.values()))
 
+    def place(self, flops: float) -> str:
+        """Where a budget is among those of the runs: `83.3x beyond the runs`."""
+        if flops == self.today:
+            return "the largest compute that all have"
+        (low, high), (least, most) = self.joined.overlap, self._reach
+        if flops > high:
+            whose = "the runs" if most <= _SAME * high else "the compute that all have"
+            return f"{digits.times(flops / high)} beyond {whose}"
+        if flops < low:
+            whose = "the runs" if _SAME * least >= low else "the compute that all have"
+            return f"{digits.times(low / flops)} below {whose}"
+        return "inside the runs"
+
+    @property
+    def _reach(self) -> tuple[float, float]:
+        """The least and the most compute of any recipe."""
+        ends = self.joined.reaches.values()
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
     @property
     def passed(self) -> bool:
         """Whether every gate is open; true without one."""
@@ -83,24 +124,67 @@ class RecipeComparison:
         """A sentence for each recipe, at today's scale and at the largest of the others."""
         return tuple(self._sentence(name) for name in self.names[1:])
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """What a command says first: the sentences, or of many recipes only which is best."""
+        if len(self.names) <= _FEW:
+            return self.sentences
+        best = min(self.at(), key=lambda one: one.value)
+        name = self.baseline if best.value > 1.0 else best.recipe
+        said = (
+            f"{name} is the best of {len(self.names)} at {self.today:.3g} FLOPs, with a chance of "
+            f"{percent(self.best_chance(name))}"
+        )
+        return (said,) if name == self.baseline else (said, self._sentence(name))
+
+    @property
+    def of_whose(self) -> str:
+        """`of adamw's compute`, as far as that has room in a heading."""
+        if len(self.baseline) > _LONG:
+            return "of baseline"
+        return f"of {possessive(self.baseline)} compute"
+
+    def rows(self, flops: float) -> list[tuple[str, str, str, str]]:
+        """The table at a budget, the best first: recipe, multiplier, saving, chance to be best."""
+        shown = {
+            one.recipe: (one.value, one.shown, one.saving_shown)
+            for one in self.at(flops)
+            if one.recipe not in self.same
+        }
+        shown |= dict.fromkeys((self.baseline, *self.same), (1.0, "1", "1x"))
+        return [
+            (name, multiplier, saving, percent(self.best_chance(name, flops)))
+            for name, (_, multiplier, saving) in sorted(shown.items(), key=lambda row: row[1][0])
+        ]
+
     def _sentence(self, name: str) -> str:
-        of_recipe = [one for one in self.multipliers if one.recipe == name]
-        first, last = of_recipe[0], max(of_recipe, key=lambda one: one.flops)
-        if last.flops <= first.flops:
-            tail = ", and the interval includes 1" if first.includes_one else ""
-            return f"{first.sentence}{tail}"
+        today, *asked = [one for one in self.multipliers if one.recipe == name]
+        if name in self.same:
+            alike = f"{name} has the runs of {self.baseline}, loss for loss"
+            return f"{alike}: it needs the same compute"
+        if not asked:
+            tail = ", and the interval includes 1" if today.includes_one else ""
+            return f"{today.sentence}{tail}"
+        last = max(asked, key=lambda one: one.flops)
         if last.includes_one:
-            return f"{first.sentence}; at {last.flops:.3g} the interval includes 1"
-        return f"{first.sentence}; at {last.flops:.3g} it needs {last.shown}"
+            return f"{today.sentence}; at {last.flops:.3g} the interval includes 1"
+        return f"{today.sentence}; at {last.flops:.3g} it needs {last.shown}"
 
     @property
     def sharing(self) -> str:
-        """`alpha with a chance of 86%, the floor 72%`."""
-        said = [f"{_NAMES[name]} {chance:.0%}" for name, chance in self.shared.items()]
+        """How likely one exponent and one floor do for all recipes."""
+        said = both([f"{_NAMES[name]} {percent(one)}" for name, one in self.shared.items()])
+        averaged = f"chance that all have one {said}; intervals average over both cases"
         known = self.joined.runs.floor
-        if known is not None:
-            said.append(f"the floor is given as {known:g}")
-        return both(said)
+        return averaged if known is None else f"{averaged}; floor E is given as {known:g}"
+
+    @property
+    def setting(self) -> str:
+        """The settings by which recipes differ, as far as the tables say."""
+        if not self.settings:
+            return f"none differs{f' besides {self.by}' if self.by else ' in the tables'}"
+        besides = f"besides {self.by} " if self.by else ""
+        return f"recipes differ {besides}in {both([str(one) for one in self.settings])}"
 
     @property
     def pairing(self) -> str:
@@ -109,34 +193,49 @@ class RecipeComparison:
         if not pairing.pairs:
             return f"none, since {pairing.why_not}"
         alike = "size, tokens and seed" if pairing.seeds else "size and tokens"
-        gained = math.sqrt(max(1.0 - self.paired_share, 0.0))
+        left = math.sqrt(max(1.0 - self.paired_share, 0.0))
         return (
-            f"{counted(pairing.pairs, 'pair')} of one {alike} share {self.paired_share:.0%} of the "
-            f"noise: the interval is about {gained:.2g} times as wide as unpaired"
+            f"{counted(pairing.pairs, 'pair')} of runs of one {alike} have "
+            f"{self.paired_share:.0%} of their noise in common: intervals are "
+            f"{1.0 - left:.0%} narrower than unpaired"
         )
 
     @property
     def reading(self) -> str:
         """Which columns of the tables became what."""
-        said = {table.reading for table in self.joined.tables.values() if table.reading}
-        return "; ".join(sorted(said))
+        of_recipes = {
+            name: table.reading for name, table in self.joined.tables.items() if table.reading
+        }
+        if len(set(of_recipes.values())) < 2:
+            return next(iter(of_recipes.values()), "")
+        return "; ".join(f"{name}: {reading}" for name, reading in of_recipes.items())
 
     def said(self) -> Iterator[tuple[str, str]]:
         """A name and a sentence of all that there is to say next to the multipliers."""
         if self.why_baseline:
             yield "baseline", f"{self.baseline}, {self.why_baseline} (--baseline names another)"
-        yield "law", self.law
-        yield "shared", f"{self.sharing} (the interval is averaged over both)"
-        yield "pairs", self.pairing
-        for one in self.crossings:
-            yield "crossing", f"{one.recipe}: {one.shown}" if len(self.crossings) > 1 else one.shown
-        for text in self.advice:
-            yield "power", text
+        yield "settings", self.setting
+        if len(self.same) < len(self.names) - 1:
+            yield "law", self.law
+            yield "shared", self.sharing
+            yield "pairs", self.pairing
+            yield from (("crossing", text) for text in self._crossing())
+            yield from (("power", text) for text in power_said(self.power))
         for name, table in self.joined.tables.items():
             if table.excluded:
                 yield "left out", f"{name}: {listed(table.left_out)}"
         for gate in self.gates:
             yield "gate", gate.sentence
+
+    def _crossing(self) -> Iterator[str]:
+        """Of recipes of which the same is said, once."""
+        if len(self.names) == 2:
+            yield from (one.shown for one in self.crossings)
+            return
+        for text in dict.fromkeys(one.shown for one in self.crossings):
+            those = [one.recipe for one in self.crossings if one.shown == text]
+            of_all = len(those) == len(self.names) - 1
+            yield f"{'all' if of_all else both(those)}: {text}"
 
     def to_json(self) -> dict[str, Any]:
         """What `compare --json` prints."""
@@ -155,10 +254,19 @@ class RecipeComparison:
                 }
                 for name, table in self.joined.tables.items()
             ],
+            "why_baseline": self.why_baseline,
+            "reading": self.reading,
+            "by": self.by,
+            "settings": [
+                {"setting": one.name, "values": {name: list(of) for name, of in one.values.items()}}
+                for one in self.settings
+            ],
+            "same_runs": list(self.same),
             "law": self.joined.law,
             "metric": self.metric,
             "level": self.level,
             "today": self.today,
+            "scales": [{"flops": flops, "place": self.place(flops)} for flops in self.scales],
             "overlap": list(self.joined.overlap),
             "multipliers": [one.to_json() for one in self.multipliers],
             "best": [
@@ -174,10 +282,14 @@ class RecipeComparison:
                 "shared_noise": self.paired_share,
                 "why_not": pairing.why_not,
             },
+            "power": [one.to_json() for one in self.power],
             "gates": [gate.to_json() for gate in self.gates],
             "passed": self.passed,
             "figure": self.path and str(self.path),
-            "said": [*self.sentences, *self.advice],
+            "said": [
+                *dict.fromkeys((*self.headlines, *self.sentences)),
+                *(f"{name}: {text}" for name, text in self.said()),
+            ],
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
 
@@ -190,16 +302,26 @@ class RecipeComparison:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        rows = [
-            (one.recipe, f"{one.flops:.3g}", one.shown, one.saving_shown, f"{one.best:.0%}")
+        headings = ("recipe", f"multiplier, {self.of_whose}", "saving", "chance to be best")
+        tables = [
+            part
             for flops in self.scales
-            for one in self.at(flops)
+            for part in (
+                html.sentence(f"at {flops:.3g} FLOPs, {self.place(flops)}"),
+                html.table(headings, self.rows(flops)),
+            )
         ]
-        headings = ("recipe", "FLOPs", f"of {self.baseline}'s compute", "saving", "best")
         parts = [
             *map(html.sentence, self.sentences),
-            html.table(headings, rows),
+            *tables,
             *(html.sentence(f"{name}: {text}") for name, text in self.said()),
             html.notes(self.notes),
         ]
         return "".join(parts)
+
+
+def percent(chance: float) -> str:
+    """`86%`, `<1%`, `>99%`: draws tell no chance of 0 or 1."""
+    if chance < _RARE:
+        return "<1%"
+    return ">99%" if chance > 1.0 - _RARE else f"{chance:.0%}"

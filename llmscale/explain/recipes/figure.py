@@ -6,7 +6,9 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from llmscale.explain.figures import Drawing
 from llmscale.explain.figures._axes import (
@@ -18,17 +20,18 @@ from llmscale.explain.figures._axes import (
     set_axis,
     spaced_ticks,
 )
-from llmscale.explain.figures._runs import legend_below, power_text
-from llmscale.explain.figures._style import DASHES, LAW_COLOURS, MUTED, Look, ordered_colours, style
+from llmscale.explain.figures._runs import power_text
+from llmscale.explain.figures._style import ALARM, DASHES, INK, LAW_COLOURS, MUTED, Look, style
 from llmscale.explain.figures._text import literal, with_mathematics
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.comparison import RecipeComparison
-from llmscale.explain.recipes.joined import LADDER, RECIPE
-from llmscale.explain.recipes.multiplier import possessive
+from llmscale.explain.recipes.joined import RECIPE
 
-WIDTH_INCHES = 4.6
-_HEIGHT = 1.05
-"""Of the width."""
+WIDTH_INCHES = 5.2
+_HEIGHT = 0.95
+"""Of the width,"""
+_LEGEND_ROW = 0.13
+"""and so many inches for each row of the legend beyond the third."""
 _BUDGETS = 160
 _BEYOND = 10.0
 """The laws go so far beyond the runs, or as far as is asked for."""
@@ -36,10 +39,40 @@ _MOST, _LEAST = 8.0, 0.125
 """Of multipliers that are drawn,"""
 _MOST_TODAY, _LEAST_TODAY = 1e4, 1e-4
 """and of those at today's scale."""
-_SHORT, _LONGEST = 16, 18
-"""Letters of a recipe's name next to an axis, and in the legend."""
-_NEAR_ONE = 0.15
-"""Labels so near to that of 1 would lie on it."""
+_LONGEST = 20
+"""Letters of a recipe's name."""
+_APART = 0.011
+"""Of the axis, between intervals at one budget."""
+_FEW = 3
+"""Recipes below each other in the legend; more stand in two columns."""
+_COLOURS = (*LAW_COLOURS, ALARM, "#56B4E9")
+_MARKERS = ("o", "s")
+"""Of the first recipes, and of those that take the same colours again."""
+_TICKS = (
+    1,
+    2,
+    0.5,
+    5,
+    0.2,
+    10,
+    0.1,
+    3,
+    0.3,
+    1.5,
+    0.7,
+    1.2,
+    0.8,
+    0.6,
+    0.9,
+    1.1,
+    1.05,
+    0.95,
+    1.02,
+    0.98,
+)
+"""Of multipliers, those first that are labelled if there is room."""
+_TICK_GAP = 0.11
+"""Of the axis, between labels."""
 _BIT_LABEL = "Bits per byte"
 
 
@@ -51,7 +84,9 @@ def draw(found: RecipeComparison, width: float = WIDTH_INCHES, title: str | None
     limits = padded(low, high, 0.03)
     log_C = np.linspace(math.log(limits[0]), math.log(limits[1]), _BUDGETS)
     with style():
-        figure = Figure(figsize=(width, _HEIGHT * width))
+        rows = math.ceil(len(found.names) / _columns(found))
+        height = _HEIGHT * width + _LEGEND_ROW * max(rows - _FEW, 0)
+        figure = Figure(figsize=(width, height))
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.25, 1.0))
         _laws(above, found, log_C)
         _multipliers(below, found, log_C)
@@ -59,31 +94,29 @@ def draw(found: RecipeComparison, width: float = WIDTH_INCHES, title: str | None
         below.set_xlabel(LABELS["flops"])
         for ax in (above, below):
             ax.axvline(found.today, color=MUTED, lw=0.7, ls=DASHES, zorder=1)
-        legend_below(figure, _entries(found), 1)
+        _legend(figure, found)
         if title:
             figure.suptitle(with_mathematics(title))
     return Drawing(figure, n_runs=len(found.joined.frame), kind="recipes")
 
 
-def _colours(found: RecipeComparison) -> list[object]:
-    number = len(found.names)
-    return list(LAW_COLOURS if number <= len(LAW_COLOURS) else ordered_colours(number))
+def _looks(found: RecipeComparison) -> list[Look]:
+    """A colour and a marker for each recipe: ink for the baseline."""
+    others = [{"color": colour, "marker": one} for one in _MARKERS for colour in _COLOURS]
+    looks: list[Look] = [{"color": INK, "marker": "o"}, *others]
+    return looks[: len(found.names)]
 
 
 def _laws(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
     """The runs of every recipe, and its law: dashed beyond the largest of them."""
     loss_BRX = found.frontiers.loss(log_C)
-    tail = 0.5 - 0.5 * found.level
-    low_RX, middle_RX, high_RX = np.quantile(loss_BRX, [tail, 0.5, 1.0 - tail], axis=0)
-    frame = found.joined.frame
-    for place, (name, colour) in enumerate(zip(found.names, _colours(found), strict=False)):
-        look: Look = {"color": colour, "zorder": 3}
-        C, inside = np.exp(log_C), np.exp(log_C) <= found.joined.reaches[name][1]
-        ax.fill_between(C, low_RX[place], high_RX[place], alpha=0.18, lw=0, **look)
-        ax.plot(C[inside], middle_RX[place][inside], lw=1.1, **look)
-        ax.plot(C[~inside], middle_RX[place][~inside], lw=1.1, ls=DASHES, **look)
+    low_RX, middle_RX, high_RX = np.quantile(loss_BRX, _tails(found), axis=0)
+    frame, C = found.joined.frame, np.exp(log_C)
+    for place, (name, look) in enumerate(zip(found.names, _looks(found), strict=True)):
+        inside = found.joined.reaches[name][1] >= C
+        _line(ax, C, (low_RX[place], middle_RX[place], high_RX[place]), inside, look["color"])
         runs = frame[frame[RECIPE] == name]
-        ax.plot(runs["flops"], runs["loss"], "o", ms=2.8, mew=0, alpha=0.8, **look)
+        ax.plot(runs["flops"], runs["loss"], ls="", ms=2.8, mew=0, alpha=0.8, zorder=4, **look)
     least = min(float(frame["loss"].min()), float(middle_RX.min()))
     most = max(float(frame["loss"].max()), float(middle_RX[:, 0].max()))
     in_nats = found.metric == "loss"
@@ -93,59 +126,90 @@ def _laws(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
 
 def _multipliers(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
     """The multiplier of each recipe but the baseline, with its band and where its law crosses."""
-    tail = 0.5 - 0.5 * found.level
-    lows, highs, shown = [1.0], [1.0], [1.0]
-    colours = _colours(found)
-    for place in range(1, len(found.names)):
+    ends, shown = [1.0], [1.0]
+    looks, C = dict(zip(found.names, _looks(found), strict=True)), np.exp(log_C)
+    for place, name in enumerate(found.names[1:], start=1):
         drawn = np.sort(found.frontiers.log_multiplier(place, 0, log_C), axis=0)
-        places = np.round(np.array([tail, 0.5, 1.0 - tail]) * (len(drawn) - 1)).astype(int)
+        places = np.round(np.array(_tails(found)) * (len(drawn) - 1)).astype(int)
         low, middle, high = np.clip(np.exp(drawn[places]), 1e-6, 1e6)
-        look: Look = {"color": colours[place], "zorder": 3}
-        C, inside = np.exp(log_C), np.exp(log_C) <= found.today
-        ax.fill_between(C, low, high, alpha=0.18, lw=0, **look)
-        ax.plot(C[inside], middle[inside], lw=1.1, **look)
-        ax.plot(C[~inside], middle[~inside], lw=1.1, ls=DASHES, **look)
-        lows.append(float(low.min()))
-        highs.append(float(high.max()))
-        one = next(one for one in found.at() if one.recipe == found.names[place])
+        _line(ax, C, (low, middle, high), found.today >= C, looks[name]["color"])
+        ends += [float(low.min()), float(high.max())]
+    length = math.log(C[-1] / C[0])
+    for place, one in enumerate(found.at()):
         if math.isfinite(one.value):
-            ends = [[one.value - one.low], [min(one.high, 1e6) - one.value]]
-            ax.errorbar([one.flops], [one.value], ends, fmt="o", ms=3.2, lw=0.9, **look)
+            aside = math.exp(_APART * length * (place - 0.5 * (len(found.at()) - 1)))
+            bars = [[one.value - one.low], [min(one.high, 1e6) - one.value]]
+            look: Look = {"ls": "", "ms": 3.4, "lw": 1.1, "zorder": 5, **looks[one.recipe]}
+            ax.errorbar([aside * one.flops], [one.value], bars, elinewidth=1.1, **look)
             shown += [max(one.low, _LEAST_TODAY), min(one.high, _MOST_TODAY)]
-    for crossing, colour in zip(found.crossings, colours[1:], strict=False):
+    for crossing in found.crossings:
         if crossing.claimed_at_all:
-            mark: Look = {"color": colour, "mfc": "white", "ms": 4.0, "zorder": 4}
+            mark: Look = {"color": looks[crossing.recipe]["color"], "mfc": "white", "zorder": 6}
             ax.plot([crossing.low, crossing.high], [1.0, 1.0], lw=1.6, **mark)
-            ax.plot([crossing.flops], [1.0], "D", **mark)
-    ax.axhline(1.0, color=MUTED, lw=0.8, zorder=1)
-    low_end = min(max(min(lows), _LEAST), *shown)
-    limits = padded(low_end, max(min(max(highs), _MOST), *shown), 0.06)
+            ax.plot([crossing.flops], [1.0], "D", ms=4.0, **mark)
+    ax.axhline(1.0, color=INK, lw=1.0, zorder=2)
+    low_end, high_end = max(min(ends), _LEAST), min(max(ends), _MOST)
+    limits = padded(min(low_end, *shown), max(high_end, *shown), 0.06)
     set_axis(ax.yaxis, "log", limits)
-    others = [tick for tick in spaced_ticks(*limits, most=6) if abs(math.log(tick)) > _NEAR_ONE]
-    fixed_ticks(ax.yaxis, sorted([*others, 1.0]))
-    whose = "the baseline's"
-    if len(found.baseline) <= _SHORT:
-        whose = literal(possessive(found.baseline))
-    ax.set_ylabel(f"Compute for {whose} loss")
+    fixed_ticks(ax.yaxis, _ticks(*limits))
+    ax.set_ylabel("Compute multiplier")
+
+
+def _line(
+    ax: Axes, C: Array, band: tuple[Array, Array, Array], inside: NDArray[np.bool_], colour: str
+) -> None:
+    """The middle of a band, dashed beyond the runs."""
+    low, middle, high = band
+    ax.fill_between(C, low, high, alpha=0.15, lw=0, color=colour, zorder=3)
+    ax.plot(C[inside], middle[inside], lw=1.1, color=colour, zorder=3)
+    ax.plot(C[~inside], middle[~inside], lw=1.1, ls=DASHES, color=colour, zorder=3)
+
+
+def _tails(found: RecipeComparison) -> list[float]:
+    return [0.5 - 0.5 * found.level, 0.5, 0.5 + 0.5 * found.level]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round multipliers, 1 first, as many as have room."""
+    if high / low > _MOST / _LEAST:
+        return sorted({1.0, *spaced_ticks(low, high)})
+    chosen: list[float] = []
+    for tick in _TICKS:
+        far = all(abs(math.log(tick / one)) > _TICK_GAP * math.log(high / low) for one in chosen)
+        if far and low <= tick <= high:
+            chosen.append(float(tick))
+    return sorted(chosen)
+
+
+def _columns(found: RecipeComparison) -> int:
+    return 1 if len(found.names) <= _FEW else 2
+
+
+def _legend(figure: Figure, found: RecipeComparison) -> None:
+    """The multipliers at the largest compute that all have, best first, below the axes."""
+    handles, texts = zip(*_entries(found), strict=True)
+    legend: Legend = figure.legend(
+        handles,
+        texts,
+        loc="outside lower center",
+        ncols=_columns(found),
+        title=f"Compute for the loss of {_name(found.baseline)} at {power_text(found.today)} "
+        f"FLOPs (dashed line), {100 * found.level:g}% intervals",
+    )
+    legend.get_title().set_multialignment("center")
 
 
 def _entries(found: RecipeComparison) -> list[tuple[Line2D, str]]:
+    looks = dict(zip(found.names, _looks(found), strict=True))
+    multipliers = {name: shown for name, shown, *_ in found.rows(found.today)}
     entries = []
-    today, baseline = power_text(found.today), possessive(_name(found.baseline))
-    for place, (name, colour) in enumerate(zip(found.names, _colours(found), strict=False)):
-        look: Look = {"color": colour, "marker": "o", "ms": 2.8, "mew": 0, "lw": 1.1}
-        text = f"{_name(name)}, the baseline"
-        if place:
-            one = next(one for one in found.at() if one.recipe == name)
-            text = f"{_name(name)}: {one.shown} of {baseline} compute at {today} FLOPs"
-        entries.append((Line2D([], [], **look), text))
+    for name, shown in multipliers.items():
+        line = Line2D([], [], ms=2.8, mew=0, lw=1.1, **looks[name])
+        what = "1, the baseline" if name == found.baseline else shown
+        entries.append((line, f"{_name(name)}: {what}"))
     if any(one.claimed_at_all for one in found.crossings):
-        look = {"color": MUTED, "mfc": "white", "marker": "D", "ms": 4.0, "lw": 1.6}
-        entries.append((Line2D([], [], **look), "where the laws cross"))
-    line = Line2D([], [], color=MUTED, lw=0.7, ls=DASHES)
-    split = "" if found.joined.law == LADDER else "; laws: at the best split"
-    level = f"bands: {100 * found.level:g}%{split}"
-    entries.append((line, f"the largest compute that all have; {level}"))
+        mark: Look = {"color": MUTED, "mfc": "white", "marker": "D", "ms": 4.0, "lw": 1.6}
+        entries.append((Line2D([], [], **mark), "where the laws cross"))
     return entries
 
 

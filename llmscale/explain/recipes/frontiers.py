@@ -1,6 +1,7 @@
 """What each recipe reaches with so much compute, and how much compute another needs for it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,12 +27,25 @@ class Frontiers:
     def log_multiplier(self, of: int, to: int, log_flops_X: Array) -> Array:
         """ln of the factor of the budget with which recipe `of` reaches what `to` reaches with the
         budget, (B, X); infinite if that is below its floor."""
+        if self._is_one_law(of, to):
+            return np.zeros((len(self.E), len(log_flops_X)))
         x = log_flops_X - self.middle
         above = self.K[:, [to]] * np.exp(-self.gamma[:, [to]] * x) + self.E[:, [to]]
         above = above - self.E[:, [of]]
         with np.errstate(all="ignore"):
             needed = -np.log(above / self.K[:, [of]]) / self.gamma[:, [of]]
         return np.where(above > 0, needed - x, np.inf)
+
+    def with_one_law(self, places: Sequence[int]) -> "Frontiers":
+        """The same with the law of the first recipe for those at `places`."""
+        each = {name: getattr(self, name).copy() for name in ("E", "K", "gamma")}
+        for values in each.values():
+            values[:, list(places)] = values[:, [0]]
+        return replace(self, **each)
+
+    def _is_one_law(self, of: int, to: int) -> bool:
+        each = (self.E, self.K, self.gamma)
+        return all(np.array_equal(values[:, of], values[:, to]) for values in each)
 
     def log_slope(self, log_flops: float) -> Array:
         """-d ln L/d ln C of every recipe: (B, R)."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llmscale.explain import digits
 from llmscale.explain.recipes.multiplier import Multiplier
 
 Outcome = Literal["pass", "fail", "undecided"]
@@ -33,17 +32,18 @@ class Gate:
 
     @property
     def sentence(self) -> str:
-        """`undecided: muon saves 1.02x [0.95, 1.10], and 1 or more is asked for: ...`."""
+        """`undecided: muon saves 1.02x [0.95, 1.10] at 1e20 FLOPs, and 1x or more is asked for: the
+        interval holds both, ...`."""
         one = self.multiplier
-        low, high = one.saving_interval
-        saving = digits.with_ends(one.saving, low, high)
+        saving = one.saving_shown if one.low < one.high else f"{one.saving:g}x"
         said = (
-            f"{self.outcome}: {one.recipe} saves {saving}, and {self.least:g} or more is asked for"
+            f"{self.outcome}: {one.recipe} saves {saving} at {one.flops:.3g} FLOPs, and "
+            f"{self.least:g}x or more is asked for"
         )
         if self.outcome != "undecided":
             return said
         more = "which lets it pass" if self.undecided_passes else "which keeps the gate shut"
-        return f"{said}: the interval holds both, {more}"
+        return f"{said}: the interval holds less, too, {more}"
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` prints it."""
@@ -53,5 +53,6 @@ class Gate:
             "flops": one.flops,
             "least_saving": self.least,
             "outcome": self.outcome,
+            "said": self.sentence,
             "passed": self.passed,
         }

@@ -1,9 +1,13 @@
 """What the runs of a comparison can tell of a multiplier, and which more runs would tell it."""
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from llmscale.errors import both
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.multiplier import Multiplier
@@ -14,24 +18,80 @@ _AHEAD = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """How far beyond the runs a pair that decides is looked for."""
 
 
-def advice(
+@dataclass(frozen=True)
+class Power:
+    """Multipliers of `recipe` `below` or `above` which the runs tell from 1 at `flops`, and what
+    would decide what they leave open."""
+
+    recipe: str
+    flops: float
+    below: float
+    above: float
+    more: str
+
+    @property
+    def ends(self) -> str:
+        """`below 0.92 or above 1.09`, to as many digits as tell both from 1."""
+        return f"below {_written(self.below)} or above {_written(self.above)}"
+
+    @property
+    def sentence(self) -> str:
+        """What the runs tell, and what would tell more."""
+        if self.below <= 0:
+            return self.more
+        said = (
+            f"at {self.flops:.3g} FLOPs these runs tell a multiplier of {self.recipe} from 1 if it "
+            f"is {self.ends}"
+        )
+        return f"{said}; {self.more}" if self.more else said
+
+    def to_json(self) -> dict[str, Any]:
+        """As `compare --json` prints it."""
+        return {
+            "recipe": self.recipe,
+            "flops": self.flops,
+            "told_from_1_below": self.below,
+            "told_from_1_above": self.above,
+            "more": self.more,
+        }
+
+
+def power_of(
     frontiers: Frontiers, place: int, now: Multiplier, last: Multiplier, pair_noise: float
-) -> str:
+) -> Power:
     """What the runs tell from 1 at today's scale, and what would decide what they leave open there
     or at the largest scale. `place` is the recipe's, `pair_noise` the standard deviation of the
     difference of ln L of a pair of runs."""
     if math.isinf(now.high):
-        return f"the interval of {now.recipe} has no end: measure more sizes"
+        more = f"the interval of {now.recipe} has no end: measure more sizes"
+        return Power(now.recipe, now.flops, 0.0, math.inf, more)
     below, above = math.log(now.value / now.low), math.log(now.high / now.value)
-    said = (
-        f"these runs tell multipliers of {now.recipe} below {math.exp(-above):.3g} or above "
-        f"{math.exp(below):.3g} from 1"
-    )
+    more = ""
     if now.includes_one:
-        return f"{said}; {_more_repeats(now, above if now.value < 1 else below)}"
-    if last.includes_one:
-        return f"{said}; {_larger_pair(frontiers, place, now, last, pair_noise)}"
-    return said
+        more = _more_repeats(now, above if now.value < 1 else below)
+    elif last.includes_one:
+        more = _larger_pair(frontiers, place, now, last, pair_noise)
+    return Power(now.recipe, now.flops, math.exp(-above), math.exp(below), more)
+
+
+def power_said(found: Sequence[Power]) -> Iterator[str]:
+    """Sentences on one recipe, or on all."""
+    if len(found) == 1:
+        yield found[0].sentence
+        return
+    told = [one for one in found if one.below > 0]
+    if told:
+        each = both([f"{one.recipe} {one.ends}" for one in told])
+        yield f"at {told[0].flops:.3g} FLOPs these runs tell multipliers from 1: {each}"
+    for one in found:
+        if one.more:
+            yield one.more if one.recipe in one.more else f"{one.recipe}: {one.more}"
+
+
+def _written(value: float) -> str:
+    """To two digits of how far it is from 1: 0.921, 1.09, 0.99946."""
+    off = abs(value - 1.0)
+    return f"{value:.{max(2, 1 - math.floor(math.log10(off))) if off else 2}f}"
 
 
 def _more_repeats(now: Multiplier, half: float) -> str:
@@ -58,8 +118,8 @@ def _larger_pair(
         slope = float(np.median(frontiers.log_slope(math.log(budget))[:, place]))
         left = _left(known, log_k[:, -1], (pair_noise / slope) ** 2)
         if half * left < off:
-            return f"a pair of runs at {budget:.2g} FLOPs would decide {last.flops:.3g}"
-    return f"only runs near {last.flops:.3g} FLOPs would decide that"
+            return f"a pair of runs at {budget:.2g} FLOPs would tell it from 1 at {last.flops:.3g}"
+    return f"only runs near {last.flops:.3g} FLOPs would tell it from 1 there"
 
 
 def _left(known_B: Array, target_B: Array, noise: float) -> float:

@@ -9,7 +9,7 @@ nothing to import):
 - `memory_bytes`: as it is sold, in units of 10^9;
 - `memory_bytes_per_second`: bandwidth of that memory;
 - `power_watts`: the most that the board draws; None if nobody published it;
-- `source`: where these figures stand;
+- `source`: where these figures stand, the document and its year;
 - `mfu` and `mfu_source`: the share of the peak that published training reached, with FLOPs of
   attention counted as ours, and where that stands. Left out, USUAL_MFU is assumed, which is said.
 

@@ -7,4 +7,4 @@ class A100SXM40:
     memory_bytes = 40e9
     memory_bytes_per_second = 1555e9
     power_watts = 400
-    source = "NVIDIA A100 data sheet"
+    source = "NVIDIA A100 Tensor Core GPU architecture white paper (2020)"

@@ -7,4 +7,4 @@ class A100PCIe:
     memory_bytes = 80e9
     memory_bytes_per_second = 1935e9
     power_watts = 300
-    source = "NVIDIA A100 data sheet"
+    source = "NVIDIA A100 Tensor Core GPU data sheet (2021)"

@@ -7,4 +7,4 @@ class H100PCIe:
     memory_bytes = 80e9
     memory_bytes_per_second = 2e12
     power_watts = 350
-    source = "NVIDIA H100 PCIe data sheet"
+    source = "NVIDIA H100 PCIe GPU product brief PB-11133-001 (2022) and data sheet"

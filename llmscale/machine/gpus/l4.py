@@ -7,4 +7,4 @@ class L4:
     memory_bytes = 24e9
     memory_bytes_per_second = 300e9
     power_watts = 72
-    source = "NVIDIA L4 data sheet"
+    source = "NVIDIA L4 Tensor Core GPU data sheet (2023)"

@@ -7,4 +7,4 @@ class L40S:
     memory_bytes = 48e9
     memory_bytes_per_second = 864e9
     power_watts = 350
-    source = "NVIDIA L40S data sheet"
+    source = "NVIDIA L40S GPU data sheet (2023)"

@@ -7,4 +7,4 @@ class MI300X:
     memory_bytes = 192e9
     memory_bytes_per_second = 5.3e12
     power_watts = 750
-    source = "AMD Instinct MI300X data sheet"
+    source = "AMD Instinct MI300X accelerator data sheet (2023), note MI300-11"

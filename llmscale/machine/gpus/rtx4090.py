@@ -7,4 +7,4 @@ class RTX4090:
     memory_bytes = 24e9
     memory_bytes_per_second = 1008e9
     power_watts = 450
-    source = "NVIDIA Ada GPU Architecture white paper, appendix A"
+    source = "NVIDIA Ada GPU architecture white paper (2022), appendix A"

@@ -9,4 +9,4 @@ class TPUv4:
     power_watts = 192  # the most that was measured
     source = "Jouppi et al. 2023 (TPU v4), table 4"
     mfu = 0.462
-    mfu_source = "Chowdhery et al. 2022 (PaLM), table 3: 540B on 6144 chips, 46.2%"
+    mfu_source = "Chowdhery et al. 2022 (PaLM), table 3: 540B on 6,144 chips, 46.2%"

@@ -1,7 +1,7 @@
 """The jobs of a sweep: every run that a specification asks for, with what each is trained on."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
@@ -31,6 +31,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     jobs: dict[str, Job] = {}
     for name, recipe, one in list(_asked(spec, store)):
         size, shape, budgets = one.name, one.shape, one.budgets
+        scaled = replace(recipe, lr_scale=one.lr_scale * recipe.lr_scale)
         mixed = store_of(spec, store, name)
         if not budgets:
             budgets = [Budget(mixed.train_tokens - 1)]
@@ -52,7 +53,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
             settings: Any = {"dtype": dtype, "begins_like": begins_like, "name": name}
             settings["distillation"] = taught
             for seed in range(one.seeds):
-                job = make_job(size, shape, tokens, recipe, text, seed=seed, **settings)
+                job = make_job(size, shape, tokens, scaled, text, seed=seed, **settings)
                 _check(job, tokens)
                 jobs.setdefault(job.run_id, job)
     return _in_order(jobs.values())
@@ -108,6 +109,8 @@ class _Size:
     budgets: list[Budget]
     seeds: int
     beside: Sequence[Budget] = ()
+    lr_scale: float = 1.0
+    """Factor on the learning rate of the recipe."""
 
 
 def _asked(spec: SweepSpec, store: TokenStore) -> Iterator[tuple[str, Recipe, _Size]]:
@@ -131,7 +134,8 @@ def _sizes(spec: SweepSpec, recipe: Recipe, store: TokenStore) -> Iterator[_Size
     for run in spec.runs:
         shape = shape_for(run.size, **settings, arch=recipe.arch)
         budgets = budgets_of(spec, shape, [run.tokens.tokens(shape.params)])
-        yield _Size(run.size, shape, budgets, run.seeds, _grid_budgets(spec, shape))
+        beside = _grid_budgets(spec, shape)
+        yield _Size(run.size, shape, budgets, run.seeds, beside, run.lr_scale)
 
 
 def _grid_budgets(spec: SweepSpec, shape: Shape) -> list[Budget]:

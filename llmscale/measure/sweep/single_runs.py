@@ -15,7 +15,7 @@ _EXAMPLE = 'write it like runs = [{ size = "1M", tokens = "20x", seeds = 2 }]'
 
 @dataclass(frozen=True)
 class SingleRun:
-    """A size at one number of tokens, with one or more seeds."""
+    """A size at one number of tokens and one learning rate, with one or more seeds."""
 
     size: str = setting(help="A size, as those of `sizes`.")
     tokens: TokenBudget = setting(
@@ -27,13 +27,20 @@ class SingleRun:
         within=Range(1, 10_000),
     )
 
+    lr_scale: float = setting(
+        1.0,
+        help="Factor on the recipe's learning rate, such as 0.5 and 2 to try it at a size.",
+        within=Range(0, 1e6, above=True),
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
         shape_for(self.size, vocab_size=1, context=1)
 
     def to_json(self) -> dict[str, Any]:
         """As a file has it."""
-        return {"size": self.size, "tokens": self.tokens.stated, "seeds": self.seeds}
+        plain = {"size": self.size, "tokens": self.tokens.stated, "seeds": self.seeds}
+        return plain if self.lr_scale == 1.0 else {**plain, "lr_scale": self.lr_scale}
 
 
 def read_single_runs(given: Any, where: str) -> tuple[SingleRun, ...]:
@@ -41,10 +48,10 @@ def read_single_runs(given: Any, where: str) -> tuple[SingleRun, ...]:
     if not isinstance(given, list | tuple):
         raise InputError(f"runs in {where} is {given!r}", _EXAMPLE)
     runs = tuple(one if isinstance(one, SingleRun) else _read(one, where) for one in given)
-    points = [(run.size, run.tokens) for run in runs]
+    points = [(run.size, run.tokens, run.lr_scale) for run in runs]
     for point in points:
         if points.count(point) > 1:
-            size, tokens = point
+            size, tokens, _ = point
             raise InputError(
                 f"runs in {where} has {size} at {tokens} twice", "give it once, with its seeds"
             )

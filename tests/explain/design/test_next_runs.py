@@ -1,6 +1,7 @@
 """The next runs: what they cost, what is expected of them, and what comes of it."""
 
 import json
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import llmscale
 from llmscale import InputError, NextRuns
+from llmscale.explain.design.learning_rates import rates_of
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.runs.shape import shape_for
@@ -100,11 +102,14 @@ def test_a_width_stops_the_batch_or_says_what_it_takes(table: pd.DataFrame) -> N
 
 
 def test_a_budget_that_buys_nothing_worth_it_says_so(table: pd.DataFrame) -> None:
-    poor = proposed(table, budget=4e17, sizes="80M,120M", batch=1)
+    small: dict[str, Any] = {"sizes": "80M,120M", "batch": 1}
+    poor = proposed(table, budget=4e17, **small)
     assert poor.runs == ()
     assert poor.after == poor.before
-    assert "less than 3%" in poor.stop
-    assert "no run is worth its cost" in str(poor)
+    assert "is expected to narrow the interval by 1%" in poor.stop
+    enough = float(re.findall(r"keep them; (\S+) are", poor.stop)[0])
+    assert proposed(table, budget=1.01 * enough, **small).runs
+    assert "no run is proposed" in str(poor)
 
 
 def test_a_file_for_sweep_goes_on_with_the_sweep_of_the_table(
@@ -138,12 +143,90 @@ def test_a_file_for_other_tables_is_a_sweep_of_the_runs_alone(
     assert {run.size for run in found.runs} == {run.size for run in read_spec(path).runs}
 
 
+def test_nothing_is_written_and_that_is_said_if_there_is_no_run_a_sweep_trains(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "next.toml"
+    poor = proposed(table, budget=4e17, sizes="80M,120M", batch=1, output=path)
+    assert not poor.runs
+    assert poor.unwritten == f"{path} is not written: no run is proposed"
+    path.write_text("sizes = []")
+    huge = proposed(table, budget=1e30, target=1e30, output=path)
+    assert "a sweep trains 10k to 1T parameters, and " in huge.unwritten
+    assert huge.unwritten.endswith("is left as it was")
+    assert path.read_text() == "sizes = []"
+
+
+def test_where_the_target_lies_is_said_and_what_a_run_of_it_costs(table: pd.DataFrame) -> None:
+    said = {
+        target: dict(proposed(table, budget=1e20, target=target).said())["target"]
+        for target in (1e15, 1e18, 1e22)
+    }
+    assert "below the runs; a run of it costs 1e+15 FLOPs, <0.1% of the budget" in said[1e15]
+    assert said[1e18].startswith("inside the runs")
+    assert said[1e22] == "1,000x beyond the runs"
+    below = proposed(table, budget=1e20, target=1e15)
+    assert below.side == "below"
+    assert not any("extrapolation" in run.reason for run in below.runs)
+
+
+def test_a_batch_says_why_it_ends_and_to_ask_again_after_a_large_run(table: pd.DataFrame) -> None:
+    spent = proposed(table)
+    assert spent.runs[0].flops > 0.5e20
+    assert "ask again with its loss" in dict(spent.said())["then"]
+    assert "as many runs as --batch 1 allows" in proposed(table, max_run_flops=3e19, batch=1).stop
+    nearly = proposed(table, budget=1e21, max_run_flops=3e20)
+    assert "of the budget" in nearly.stop
+    limited = proposed(table, budget=1e22, max_run_flops=4e17, sizes="80M,120M", batch=1)
+    assert limited.stop.endswith("allow larger runs than --max-run-flops 4e+17")
+
+
+def test_costs_of_other_tables_are_said_as_a_sweep_counts_them_too(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "next.toml"
+    found = proposed(table, max_run_flops=3e19, output=path)
+    shapes = [shape_for(run.size, vocab_size=1024, context=256) for run in found.runs]
+    counted = sum(
+        shape.flops_per_token * run.tokens for shape, run in zip(shapes, found.runs, strict=True)
+    )
+    assert found.swept == pytest.approx(counted)
+    assert f"# A sweep counts {counted:.3g}" in path.read_text()
+
+
+def test_a_table_of_searches_tells_what_a_rate_costs_that_is_off() -> None:
+    bend, scales = 0.01, np.array([0.25, 0.5, 1.0, 2.0, 4.0])
+    runs = [
+        measured(np.full(5, N), np.full(5, 20 * N)).assign(
+            lr=1e-3 * scales, loss=LAW.loss(N, 20 * N) * np.exp(bend * np.log2(scales) ** 2)
+        )
+        for N in (1e7, 3e7)
+    ]
+    rates = rates_of(pd.concat(runs, ignore_index=True))
+    assert rates is not None
+    assert rates.cost == pytest.approx(np.expm1(bend))
+    assert rates.largest == 3e7
+    assert rates.are_checked(5e7)
+    assert not rates.are_checked(1e8)
+
+
+def test_a_ladder_of_one_budget_is_told_what_to_measure_first() -> None:
+    N = np.geomspace(1e7, 1e9, 7)
+    with pytest.raises(InputError, match="which these runs do not tell") as caught:
+        proposed(measured(N, np.full(7, 1e10)))
+    assert caught.value.fix is not None
+    assert "measure several budgets at each size" in caught.value.fix
+    assert "power-floor" not in caught.value.fix
+
+
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
         ({"budget": None}, "no budget was given"),
+        ({"target": "much"}, "target 'much' is not a number"),
+        ({"max_run_flops": 1e10}, "more than --max-run-flops 1e+10"),
         ({"budget": "much"}, "'much' is not a number"),
-        ({"budget": 1e10}, "buys no run within these limits"),
+        ({"budget": 1e10}, "more than the budget of 1e+10"),
         ({"target": None}, "the target of the forecast is not said"),
         ({"params": "1B"}, "the target is said twice"),
         ({"target": None, "params": "1B"}, "half of the target is said"),

@@ -17,7 +17,7 @@ from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation.bias import bias_of
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.fit import fit_law
-from llmscale.explain.fit.backtest import check
+from llmscale.explain.fit.backtest import check, needs_up_to
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.table.run_table import Excluded, titles_of
@@ -184,3 +184,12 @@ def test_intervals_of_a_large_table_from_scores_are_those_of_refits(
         ends = scores.intervals[name]
         assert ends[1] - ends[0] == pytest.approx(high - low, rel=0.25), name
         assert abs(sum(ends) - low - high) < 0.3 * (high - low), name
+
+
+def test_a_forecast_that_overflowed_tells_of_no_width() -> None:
+    held_out = {"origin": 0, "budget": [1, 1, 2], "excess": 0.0, "horizon": 0.5, "needed_low": 1.0}
+    needs = needs_up_to(pd.DataFrame({**held_out, "needed_high": [1.5, np.nan, 2.0]}), 2)
+    assert needs is not None
+    assert needs.high.tolist() == [1.5, 2.0]
+    json.dumps(needs.to_json(), allow_nan=False)
+    assert needs_up_to(pd.DataFrame({**held_out, "needed_high": np.nan}), 2) is None

@@ -82,6 +82,7 @@ def test_the_page_is_served_to_this_machine_until_ctrl_c(kept: Path) -> None:
         (("--gpu", "abacus"), "there is no GPU 'abacus'"),
         (("--price-per-hour", "-1"), "price_per_hour is -1"),
         (("--port", "70000", "--no-open"), "Invalid value for '--port'"),
+        (("--port", "8000", "--out", "page.html"), "--port 8000 is of a page that is served"),
     ],
 )
 def test_wrong_input_is_one_sentence(

@@ -12,6 +12,7 @@ import llmscale
 from llmscale.explain.fit.published import published_fit
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.planning.deployment import Deployment, Load, Server
+from llmscale.quantity import format_count
 from llmscale.runs.shape import Shape, ladder
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.37)
@@ -118,8 +119,23 @@ def test_heads_that_share_keys_divide_into_groups() -> None:
         cache = 2 * model.shape.n_layer * kept * 2 * SETTING["context"]
         assert advice.advised.served.cache_bytes == cache
         assert f"{group} heads to one of keys" in dict(advice.said())["shape"]
+        assert advice.distance is None  # it is as large as its memory allows
+    far, near = advised(heads_per_kv=13, serve_memory="80GB"), advised()
+    assert abs(far.distance.times - 1) > 0.05
+    assert "times the best size, which costs 0.013 [" in dict(far.said())["shape"]
+    assert "the best size" not in dict(near.said())["shape"]
+    assert near.to_json()["distance"]["times_best_size"] == near.distance.times
     with pytest.raises(llmscale.InputError, match="each 1,000 share their keys and values: the la"):
         advised(serve_memory="1.5GB", heads_per_kv=1000)
+
+
+def test_a_limit_that_every_shape_meets_says_so() -> None:
+    wide, narrow = (dict(advised(serve_memory=size).said())["memory"] for size in ("9000TB", "9GB"))
+    largest = ladder(**SETTING)[-1].params
+    assert wide.endswith(
+        f"N up to {format_count(largest)}, the largest built-in shape; does not bind"
+    )
+    assert "largest built-in" not in narrow
 
 
 def test_half_the_bytes_a_weight_allow_a_larger_model() -> None:
@@ -208,6 +224,7 @@ def test_runs_on_repeated_text_are_as_far_beyond_the_table_as_they_are_themselve
 
 def test_the_score_of_a_task_is_forecast_for_every_model() -> None:
     advice = advised(task="task_acc", serve_memory="1GB")
+    assert advice.to_json()["advised"]["served"]["tokens_per_second"] is None  # no bandwidth given
     for one in advice.options:
         truth = score(TRUTH.loss(one.model.params, one.model.tokens))
         assert one.score.value == pytest.approx(truth, abs=0.02)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmscale.explain.laws.anchored import Anchored
 from llmscale.explain.laws.chinchilla import Chinchilla
-from llmscale.explain.planning.search import first_crossing, lowest
 from llmscale.explain.planning.surface import R_D_STAR, R_N_STAR, LossSurface
+from llmscale.explain.search import first_crossing, lowest, lowest_above_wall
 
 laws = st.builds(
     Chinchilla,
@@ -60,3 +61,13 @@ def test_searches_find_what_is_there_in_every_row() -> None:
     assert found_B1.tolist() == [[pytest.approx(2.2)], [0.0], [np.inf]]
     least = lowest(lambda x: (x - root_B1) ** 2, np.zeros((3, 1)), np.full((3, 1), 10.0))
     assert least.ravel() == pytest.approx([2.2, 0.0, 10.0], abs=1e-6)
+    walled = lowest_above_wall(lambda x: np.where(x < 3.0, 99.0 - x, x), 0.0, 10.0)
+    assert 3.0 <= float(walled) < 3.0 + 1e-9
+
+
+def test_more_compute_on_used_up_text_never_raises_the_loss() -> None:
+    # Flat in N and in D on either side of its valley, and by this law on two levels.
+    law = Anchored(0.890759, 64.61, 0.115875, 6.00235e55, 1.58474e53, 0.551528, 0.597513, 0.271789)
+    surface = LossSurface(law, unique=1e10)
+    losses = [float(surface.lowest_loss(flops)) for flops in np.geomspace(1e16, 1e32, 17)]
+    assert np.diff(losses).max() < 1e-12

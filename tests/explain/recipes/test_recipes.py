@@ -3,7 +3,6 @@ compare."""
 
 import math
 import re
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,49 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from recipes import SIZES, grid, ladder, one_table, two
 
 import llmscale
 from llmscale import InputError, RecipeComparison
 from llmscale.explain.recipes import posterior
 from llmscale.explain.recipes.gate import Gate
-
-TOP = 1e20
-SIZES = np.geomspace(1e7, 3e8, 6)
-
-
-def ladder(
-    k: float = 1.0,
-    *,
-    exponent: float = 0.15,
-    noise: float = 0.002,
-    common: float = 0.0,
-    seeds: int = 2,
-    seed: int = 0,
-    sizes: Any = SIZES,
-    floor: float = 1.6,
-    **columns: Any,
-) -> pd.DataFrame:
-    """Runs with 20 tokens a parameter of a recipe that takes k times the compute at TOP; tables of
-    one `seed` have a share of the noise in `common`."""
-    N = np.repeat(sizes, seeds)
-    C = 120.0 * N**2
-    at_top = 0.8 * (TOP / C.max()) ** -0.15
-    loss = floor + at_top * (C / (k * C.max())) ** -exponent
-    one, own = np.random.default_rng(seed), np.random.default_rng([seed, round(1000 * k)])
-    shared = math.sqrt(common) * one.standard_normal(len(N))
-    loss = loss * np.exp(noise * (shared + math.sqrt(1 - common) * own.standard_normal(len(N))))
-    runs = {"params": N, "tokens": 20.0 * N, "flops": C, "loss": loss}
-    return pd.DataFrame({**runs, "seed": np.arange(len(N)) % seeds, **columns})
-
-
-def grid(
-    k: float = 1.0, *, noise: float = 0.002, seed: int = 0, of_tokens: float = 1800.0
-) -> pd.DataFrame:
-    """Runs of several tokens at each size; both terms of the law fall as if compute were C/k."""
-    N, D = (axis.ravel() for axis in np.meshgrid(SIZES, np.geomspace(2e8, 6e9, 4)))
-    loss = 1.7 + 400.0 * (N / math.sqrt(k)) ** -0.34 + of_tokens * (D / math.sqrt(k)) ** -0.34
-    noisy = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
-    return pd.DataFrame({"params": N, "tokens": D, "loss": noisy})
 
 
 @cache
@@ -113,7 +75,7 @@ def test_pairs_of_one_seed_narrow_the_interval() -> None:
     unpaired["flops"] *= 1.02
     apart = llmscale.compare({"adamw": ladder(common=0.9), "muon": unpaired})
     assert "runs-unpaired" in {note.code for note in apart.notes}
-    assert known().pairing.startswith("12 pairs of one size, tokens and seed share")
+    assert known().pairing.startswith("12 pairs of runs of one size, tokens and seed have")
     widths = [math.log(one.at()[0].high / one.at()[0].low) for one in (known(), apart)]
     assert widths[0] < 0.7 * widths[1]
     assert known().paired_share > 0.6
@@ -146,6 +108,39 @@ def test_of_several_recipes_the_best_is_ranked_first_with_its_chance() -> None:
     assert sum(found.best_chance(name) for name in found.names) == pytest.approx(1.0)
 
 
+@cache
+def four() -> RecipeComparison:
+    """Recipes with long names, of which the last two are the best and the worst."""
+    factors = (1.0, 0.95, 0.6, 1.4)
+    return llmscale.compare(
+        {
+            f"a-rather-long-name-of-recipe-{k}": ladder(k, seed=place, seeds=1)
+            for place, k in enumerate(factors)
+        }
+    )
+
+
+def test_of_many_recipes_the_best_is_named_and_what_is_alike_is_said_once() -> None:
+    first, second = four().headlines
+    assert first.startswith("a-rather-long-name-of-recipe-0.6 is the best of 4 at 1.08e+19 FLOPs")
+    assert second.startswith("a-rather-long-name-of-recipe-0.6 needs 0.")
+    assert [row[0][-3:] for row in four().rows(four().today)] == ["0.6", ".95", "1.0", "1.4"]
+    names = [name for name, _ in four().said()]
+    assert names.count("crossing") <= 2
+    assert set(four().sentences) < set(four().to_json()["said"])
+
+
+def test_the_legend_of_many_recipes_is_inside_the_figure() -> None:
+    from llmscale.explain.recipes.figure import draw
+
+    figure = draw(four()).figure
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    inside, outer = legend.get_window_extent(), figure.bbox
+    assert outer.x0 <= inside.x0 < inside.x1 <= outer.x1
+    assert outer.y0 <= inside.y0 < inside.y1 <= figure.axes[1].get_window_extent().y0
+
+
 def test_what_no_law_of_compute_explains_is_noise_that_recipes_share() -> None:
     """Of a grid of sizes and tokens a law of compute misses by per cents, alike in all recipes: a
     law of nothing, whose misses are all one, is no explanation of that."""
@@ -173,7 +168,7 @@ def test_a_run_with_a_spike_is_named_and_moves_the_multiplier_little() -> None:
 
 
 def test_the_baseline_of_one_table_is_the_default_or_the_recipe_of_the_first_run() -> None:
-    runs = _one_table("recipe")
+    runs = one_table("recipe")
     assert "baseline: a, the recipe of the first run" in str(llmscale.compare(runs, by="recipe"))
     runs["recipe"] = runs["recipe"].replace({"b": "default"})
     assert "baseline: default, by its name" in str(llmscale.compare(runs, by="recipe"))
@@ -207,111 +202,6 @@ def test_a_gate_is_open_only_to_a_saving_that_is_shown(least: float, outcome: st
     assert lenient.passed == (outcome != "fail")
     assert strict.sentence.startswith(f"{outcome}: muon saves 1.4")
     assert known().gates[0].multiplier.flops == 1e23  # the largest that was asked for
-
-
-def _two(**columns: Any) -> dict[str, pd.DataFrame]:
-    """Two recipes with these columns, each a pair of values."""
-    first, second = ladder(), ladder(0.8, seed=1)
-    for name, (one, other) in columns.items():
-        first[name], second[name] = one, other
-    return {"a": first, "b": second}
-
-
-def _one_table(column: str, **columns: Any) -> pd.DataFrame:
-    """Both recipes in one table, told apart by a column."""
-    tables = _two(**columns)
-    return pd.concat([table.assign(**{column: name}) for name, table in tables.items()])
-
-
-NOTES: dict[str, Callable[[], RecipeComparison]] = {
-    "in-bits-per-byte": lambda: llmscale.compare(
-        _two(vocab_size=(1000, 2000), bits_per_byte=(ladder()["loss"] / 3, ladder()["loss"] / 3.1))
-    ),
-    "texts-differ": lambda: llmscale.compare(_one_table("data"), by="data"),
-    "ladders-differ": lambda: llmscale.compare({"a": ladder(), "b": _with_more_tokens()}),
-    "recipes-differ-too": lambda: llmscale.compare(
-        _one_table("optimizer", schedule=("wsd", "cosine")), by="optimizer"
-    ),
-    "rates-not-tuned": lambda: llmscale.compare(
-        _one_table("optimizer", lr=(0.003, 0.003)), by="optimizer"
-    ),
-    "split-outside-runs": lambda: llmscale.compare(
-        {"a": grid(), "b": grid(of_tokens=5000.0, seed=1)}
-    ),
-    "rates-as-repeats": lambda: llmscale.compare(_two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
-}
-
-
-def _with_more_tokens() -> pd.DataFrame:
-    table = ladder(0.8, seed=1)
-    return table.assign(params=table["params"] / 2, tokens=table["tokens"] * 2)
-
-
-def _steps() -> pd.DataFrame:
-    """The checkpoints of three runs."""
-    rows = ladder(seeds=3).assign(step=np.repeat(np.arange(6), 3))
-    rows["run_id"], rows["params"] = np.tile(["a", "b", "c"], 6), np.tile([1e7, 3e7, 1e8], 6)
-    return rows.drop(columns=["seed", "flops"])
-
-
-@pytest.mark.parametrize("code", NOTES)
-def test_what_makes_recipes_differ_besides_is_said(code: str) -> None:
-    assert code in {note.code for note in NOTES[code]().notes}
-    plain = _two(lr=(1e-3, 2e-3), optimizer=("adamw", "muon"))
-    if code == "rates-not-tuned":
-        assert not llmscale.compare(plain).notes
-
-
-BAD: dict[str, tuple[Callable[[], Any], str]] = {
-    "one table": (lambda: [ladder()], "takes two recipes"),
-    "one value": (lambda: ([ladder(data="c4")], {"by": "data"}), "one recipe only"),
-    "no such column": (lambda: ([ladder()], {"by": "recipe"}), "no column 'recipe'"),
-    "by of two tables": (lambda: ([_two()], {"by": "seed"}), "2 are given"),
-    "no such baseline": (lambda: ([_two()], {"baseline": "c"}), "no recipe 'c'"),
-    "one run": (lambda: [{"a": ladder(), "b": ladder().head(1)}], "b has 1 run of one budget"),
-    "few budgets": (
-        lambda: [{"a": ladder(sizes=SIZES[:2]), "b": ladder(sizes=SIZES[:2])}],
-        "a curve takes 3",
-    ),
-    "no compute": (
-        lambda: [{"a": ladder(), "b": ladder()[["params", "loss"]]}],
-        "b has runs without compute",
-    ),
-    "no overlap": (
-        lambda: [{"a": ladder(sizes=SIZES[:3]), "b": ladder(sizes=SIZES[3:])}],
-        "nothing was measured at equal compute",
-    ),
-    "other texts": (lambda: [_two(data_fingerprint=("aa", "bb"))], "other texts"),
-    "other validation": (lambda: [_two(val_set=("c4", "pile"))], "measured on other texts"),
-    "other tokenizers": (lambda: [_two(vocab_size=(1000, 2000))], "do not compare"),
-    "bits per byte of one": (
-        lambda: ([_two()], {"metric": "bits_per_byte"}),
-        "a and b has no bits_per_byte",
-    ),
-    "floor above": (lambda: ([_two()], {"floor": 3.0}), "the floor is 3"),
-    "no surface": (lambda: ([_two()], {"law": "chinchilla"}), "a tells no law in N and D"),
-    "far below": (lambda: ([_two()], {"at": 1e9}), "far below the smallest run"),
-    "no budget": (lambda: ([_two()], {"at": "much"}), "at"),
-    "steps": (
-        lambda: [{"a": ladder(), "b": _steps()}],
-        "rows are steps of runs",
-    ),
-    "other counts": (
-        lambda: [{"a": ladder(), "b": ladder().rename(columns={"params": "params_total"})}],
-        "which are not one size",
-    ),
-    "no figure": (lambda: ([_two()], {"output": "figure.doc"}), "cannot draw"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_recipes_that_do_not_compare_are_refused_with_the_reason(case: str) -> None:
-    make, said = BAD[case]
-    given = make()
-    sources, keywords = given if isinstance(given, tuple) else (given, {})
-    with pytest.raises(InputError, match=said) as caught:
-        llmscale.compare(*sources, **keywords)
-    assert caught.value.fix
 
 
 def test_recipes_are_named_by_their_folders_or_files_or_as_they_are_told(tmp_path: Path) -> None:
@@ -353,7 +243,7 @@ def test_draws_that_have_not_settled_are_said_to_move(monkeypatch: pytest.Monkey
         monkeypatch.setattr(posterior, name, 0)
     monkeypatch.setattr(posterior, "_STEPS", 12)
     monkeypatch.setattr(posterior, "_THIN", 1)
-    assert "comparison-not-settled" in {note.code for note in llmscale.compare(_two()).notes}
+    assert "comparison-not-settled" in {note.code for note in llmscale.compare(two()).notes}
 
 
 def test_the_page_on_comparing_and_the_readme_show_what_compare_says(repository: Path) -> None:

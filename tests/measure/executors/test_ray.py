@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import assert_same_results
+from sweeps import assert_same_results, loop_words, read_loop
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -321,3 +321,16 @@ def test_a_cluster_that_is_not_there_is_one_sentence(text: Path, tmp_path: Path)
     )
     assert result.exit_code == 2, result.output
     assert "no Ray cluster at 127.0.0.1:1" in result.stderr
+
+
+def test_a_loop_of_next_trains_its_rounds_as_on_this_machine(
+    cluster: Cluster, text: Path, tmp_path: Path
+) -> None:
+    on_ray = f'executor = "ray"\n[hardware.ray]\naddress = "{cluster.address}"'
+    for name, hardware in (("local", "workers = 1"), ("ray", on_ray)):
+        words = loop_words(tmp_path / f"{name}.toml", text, tmp_path / name, hardware)
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+    assert_same_results(tmp_path / "local", tmp_path / "ray")
+    assert len(read_loop(tmp_path / "ray")["rounds"]) == 2
+    assert read_loop(tmp_path / "ray")["rounds"] == read_loop(tmp_path / "local")["rounds"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import slurm_cluster, why_not
-from sweeps import assert_same_results, options, tables
+from sweeps import assert_same_results, loop_words, options, read_loop, tables
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install 'llmscale[slurm]'")
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -171,3 +171,16 @@ def test_a_job_that_slurm_refuses_is_an_error_that_says_why(
     assert "invalid partition" in ended.stderr
     assert "[hardware.slurm]" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_loop_of_next_trains_its_rounds_as_on_this_machine(
+    cluster: dict[str, str], text: Path, tmp_path: Path
+) -> None:
+    on_slurm = 'executor = "slurm"\n[hardware.slurm]\npartition = "test"'
+    for name, hardware in (("local", "workers = 1"), ("slurm", on_slurm)):
+        words = loop_words(tmp_path / f"{name}.toml", text, tmp_path / name, hardware)
+        environment = cluster if name == "slurm" else dict(os.environ)
+        sweep([sys.executable, "-m", "llmscale", *words], environment, timeout=600)
+    assert_same_results(tmp_path / "local", tmp_path / "slurm")
+    assert len(read_loop(tmp_path / "slurm")["rounds"]) == 2
+    assert read_loop(tmp_path / "slurm")["rounds"] == read_loop(tmp_path / "local")["rounds"]

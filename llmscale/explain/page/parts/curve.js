@@ -35,7 +35,7 @@ function drawCurve(figure, page, decision) {
   const power = (value) => formatFlops(Math.exp(value));
   bottomAxis(parts, x, decades(range, parts.width / 75), power, 'training compute C, FLOPs');
   const places = Math.max(decimalsOf(ticks[1] - ticks[0], 1), 0);
-  leftAxis(parts, y, ticks, (value) => value.toFixed(places), page.metric);
+  leftAxis(parts, y, ticks, (value) => value.toFixed(places), page.unit);
   show(figure, parts);
 }
 

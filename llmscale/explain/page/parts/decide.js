@@ -6,7 +6,7 @@ const LN_FURTHEST = Math.log(1e3); // times the best size that the basin is look
 const MOST_TIMES = 1e4; // tokens of a smaller model, times those of the best
 const TRIED = 96; // numbers of tokens between these
 const LEAST_SHARE = 0.01; // of the best size: no smaller one is looked at
-const ENDLESS = Math.log(1e34); // N·D beyond which nothing is left to gain of any text
+const ENDLESS = Math.log(1e34 / 6); // N·D beyond which nothing is left to gain of any text
 const LEAST_SHOWN = 5e-5; // a share of a loss; less is 0%
 const NEVER = 1e300; // FLOPs of a size that no tokens are enough for
 const FAR_SHAPE = Math.log(1.3); // shapes are closer to each other than this
@@ -41,15 +41,9 @@ function lastPlace(holds, inside, outside) {
   return inside;
 }
 
-/** ln of what an amount is worth of which only so much is new; all are natural logs. */
-function worthOf(lnAmount, lnUnique, scale) {
-  if (lnAmount <= lnUnique) return lnAmount;
-  const repeats = Math.expm1(lnAmount - lnUnique);
-  return lnUnique + Math.log1p(-scale * Math.expm1(-repeats / scale));
-}
-
-/** The law as the page knows it, with text that may be limited: passes over the same text, and
- * parameters beyond what it asks for, lose their worth (Muennighoff et al. 2023). */
+/** The law as the page knows it, with text that may be limited: a law that knows what repeated text
+ * is worth is asked for it; by any other, passes over the same text, and parameters beyond what it
+ * asks for, lose their worth as was published (Muennighoff et al. 2023). */
 class LimitedLaw {
   constructor(page, unique) {
     this.surface = page.surface;
@@ -57,7 +51,8 @@ class LimitedLaw {
     this.repetition = page.repetition;
     this.unique = unique;
     this.lnUnique = unique === null ? Infinity : Math.log(unique);
-    this.lnSizeOfText = unique === null ? Infinity : page.frontier.sizeFor(this.lnUnique);
+    const isWorth = unique !== null && !page.surface.knowsText;
+    this.lnSizeOfText = isWorth ? page.frontier.sizeFor(this.lnUnique) : Infinity;
   }
 
   /** ln N of new parameters, as far as the text asks for them, that a size is worth. */
@@ -70,20 +65,33 @@ class LimitedLaw {
     return worthOf(lnD, this.lnUnique, this.repetition.tokens);
   }
 
+  /** What the law is asked for, of a run. */
+  asked(lnN, lnD) {
+    if (this.surface.knowsText) return [lnN, lnD, Math.min(lnD, this.lnUnique)];
+    return [this.worthOfSize(lnN), this.worthOfTokens(lnD)];
+  }
+
   loss(lnN, lnD) {
-    return this.surface.loss(this.worthOfSize(lnN), this.worthOfTokens(lnD));
+    return this.surface.loss(...this.asked(lnN, lnD));
   }
 
   losses(sizes, tokens) {
+    if (this.surface.knowsText) {
+      return sizes.map((lnN) => tokens.map((lnD) => this.loss(lnN, lnD)));
+    }
     const worthOfTokens = tokens.map((lnD) => this.worthOfTokens(lnD));
     return this.surface.losses(sizes.map((lnN) => this.worthOfSize(lnN)), worthOfTokens);
   }
 
+  /** ln of how many times beyond the runs of the table a run lies: as far as it does itself, or as
+   * what it is worth does. */
+  beyond(lnN, lnD) {
+    const itself = this.surface.knowsText ? 0 : this.surface.beyond(lnN, lnD);
+    return Math.max(this.surface.beyond(...this.asked(lnN, lnD)), itself);
+  }
+
   interval(lnN, lnD) {
-    const worth = [this.worthOfSize(lnN), this.worthOfTokens(lnD)];
-    // A run on repeated text lies as far beyond the others as it does itself, or what it is worth.
-    const h = Math.max(this.surface.beyond(...worth), this.surface.beyond(lnN, lnD));
-    return this.surface.interval(...worth, h);
+    return this.surface.interval(this.asked(lnN, lnD), this.beyond(lnN, lnD));
   }
 
   /** The least and the largest ln N of a budget at which the law says something. */
@@ -92,15 +100,26 @@ class LimitedLaw {
     return [Math.max(params[0], lnC - LN6 - tokens[1]), Math.min(params[1], lnC - LN6 - tokens[0])];
   }
 
-  /** The best run of a budget. With all the text that it takes, as Python found it. */
+  /** The place and the loss of the best run of a budget. With all the text that it takes, as
+   * Python found it, with its intervals. */
   best(lnC) {
     const found = this.frontier.at(lnC);
     if (found.lnD <= this.lnUnique) return found;
     const lnN = lowestPlace((at) => this.loss(at, lnC - LN6 - at), ...this.sizes(lnC));
     const lnD = lnC - LN6 - lnN;
     const nothing = [NaN, NaN];
-    const interval = this.interval(lnN, lnD);
-    return { lnN, lnD, params: nothing, tokens: nothing, loss: this.loss(lnN, lnD), interval };
+    return { lnN, lnD, params: nothing, tokens: nothing, loss: this.loss(lnN, lnD) };
+  }
+
+  /** The best run with all its intervals: of a size on repeated text only a law tells one that
+   * knows what that is worth. */
+  bestWithEnds(lnC) {
+    const found = this.best(lnC);
+    const isFree = found.lnD <= this.lnUnique;
+    const interval = found.isExact ? found.interval : this.interval(found.lnN, found.lnD);
+    const isTold = !isFree && this.surface.knowsText;
+    const ends = isTold ? this.surface.bestByRefits(lnC, this.lnUnique) : {};
+    return { ...found, interval, ...ends };
   }
 
   /** The least loss that any compute reaches on limited text, the ln C from which on more gains
@@ -216,7 +235,7 @@ function servingOf(lnN, { shapes, serving }, gpu, state) {
 function decide(page, state) {
   const law = new LimitedLaw(page, state.unique);
   const lnC = Math.log(state.flops);
-  const best = law.best(lnC);
+  const best = law.bestWithEnds(lnC);
   const chosen = chosenRun(law, lnC, best, state.ratio);
   const gpu = page.gpus.find((one) => one.key === state.gpu);
   return {
@@ -228,7 +247,7 @@ function decide(page, state) {
     basin: law.basin(lnC, best),
     half: halfOf(law, lnC, chosen),
     rises: risesByTokens(law, best),
-    beyond: page.surface.beyond(chosen.lnN, chosen.lnD),
+    beyond: law.beyond(chosen.lnN, chosen.lnD),
     passes: state.unique === null ? NaN : Math.exp(chosen.lnD) / state.unique,
     end: state.unique === null ? null : law.end(),
     lifetime: state.served === null ? null : lifetimeOf(law, best, state.served),

@@ -1,5 +1,7 @@
 // The best run of every budget, between those that Python computed.
 
+const NEXT_TO = 1e-7; // a share of the way from one budget to the next
+
 class Frontier {
   /** `table` as Python wrote it, and the surface that the loss is read from. */
   constructor(table, surface) {
@@ -9,32 +11,17 @@ class Frontier {
     this.last = table.flops[table.flops.length - 1];
   }
 
-  /** The rows on both sides of a budget, and how far it is from the first to the second. */
-  #between(lnC) {
-    const { flops } = this.table;
-    let [low, high] = [0, flops.length - 1];
-    while (high - low > 1) {
-      const middle = (low + high) >> 1;
-      if (flops[middle] <= lnC) low = middle;
-      else high = middle;
-    }
-    const share = (lnC - flops[low]) / (flops[high] - flops[low]);
-    return { low, high, share: Math.min(Math.max(share, 0), 1) };
-  }
-
-  /** N, D and loss of the best run, and their intervals; NaN for ends that there are none of. */
+  /** N, D and loss of the best run, and their intervals; NaN for ends that there are none of. At a
+   * budget that Python computed all is exact; between two the interval of the loss is for drawings. */
   at(lnC) {
-    const { low, high, share } = this.#between(lnC);
-    const value = (name) => {
-      const column = this.table[name];
-      const [left, right] = [column[low] ?? NaN, column[high] ?? NaN];
-      return left + share * (right - left);
-    };
+    const rows = rowsAround(this.table.flops, lnC);
+    const value = (name) => alongLine(this.table[name], rows);
     const [lnN, lnD] = [value('params'), value('tokens')];
     const loss = this.surface.loss(lnN, lnD);
     return {
       lnN,
       lnD,
+      isExact: Math.min(rows.share, 1 - rows.share) < NEXT_TO,
       params: [Math.exp(value('params_low')), Math.exp(value('params_high'))],
       tokens: [Math.exp(value('tokens_low')), Math.exp(value('tokens_high'))],
       loss,

@@ -5,7 +5,7 @@ const TELEPHONE = '(max-width: 760px)'; // as in page.css
 /** The data that Python wrote, with the law that can be asked. */
 function readPage() {
   const data = JSON.parse(document.getElementById('data').textContent);
-  const surface = new Surface(data.grid);
+  const surface = data.text ? new TextSurface(data.text) : new GridSurface(data.grid);
   return { ...data, surface, frontier: new Frontier(data.frontier, surface) };
 }
 
@@ -100,6 +100,8 @@ class Explorer {
   #listen() {
     addEventListener('hashchange', () => this.readAddress());
     this.dark.addEventListener('change', () => this.draw());
+    addEventListener('beforeprint', () => this.print(true));
+    addEventListener('afterprint', () => this.print(false));
     new ResizeObserver(() => this.draw()).observe(this.map);
     document.getElementById('best').addEventListener('click', () => this.change({ ratio: null }));
     document.getElementById('copy').addEventListener('click', () => this.copyLink());
@@ -173,8 +175,15 @@ class Explorer {
     });
   }
 
-  #drawNow() {
-    this.scales = drawMap(this.map, this.page, this.decision, this.dark.matches);
+  /** Draw for paper, which is white, or for the screen again. */
+  print(isPrinting) {
+    document.documentElement.classList.toggle('printing', isPrinting);
+    this.#drawNow(isPrinting);
+  }
+
+  #drawNow(isPrinting = false) {
+    const isDark = this.dark.matches && !isPrinting;
+    this.scales = drawMap(this.map, this.page, this.decision, isDark);
     drawCurve(this.curve, this.page, this.decision);
   }
 

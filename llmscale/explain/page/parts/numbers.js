@@ -94,7 +94,9 @@ function formatSeconds(seconds) {
   for (const [unit, length, limit] of [['min', 60, 90], ['h', 3600, 48], ['days', 86400, 730]]) {
     if (seconds < limit * length) return `${(seconds / length).toFixed(1)} ${unit}`;
   }
-  return `${grouped(seconds / (365.25 * 86400), 1)} years`;
+  const years = seconds / (365.25 * 86400);
+  const tenths = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+  return `${years.toLocaleString('en-US', tenths)} years`;
 }
 
 /** Bytes in units of 10^9, as memory of GPUs is sold. */
@@ -105,13 +107,12 @@ function formatBytes(count) {
   return `${Math.round(count)} B`;
 }
 
-/** Watt-hours: `3.1 MWh`. */
+/** Watt-hours, `3.1 MWh`, as `plan` writes them. */
 function formatEnergy(wattHours) {
-  for (const [unit, scale] of [['GWh', 1e9], ['MWh', 1e6], ['kWh', 1e3]]) {
-    const amount = Number((wattHours / scale).toPrecision(3));
-    if (amount >= 1) return `${grouped(amount)} ${unit}`;
-  }
-  return `${general(wattHours)} Wh`;
+  if (!Number.isFinite(wattHours)) return '-';
+  const scales = [['GWh', 1e9], ['MWh', 1e6], ['kWh', 1e3]];
+  const [unit, scale] = scales.find(([, one]) => wattHours >= one) ?? ['Wh', 1];
+  return `${general(wattHours / scale)} ${unit}`;
 }
 
 /** Digits in groups of three, to so many decimals at most. */
@@ -125,8 +126,9 @@ function plainly(value) {
   return isReadable ? grouped(Number(value.toPrecision(3)), 0) : general(value);
 }
 
-/** An amount of money, of no named currency, to three significant digits. */
-function formatMoney(amount) {
-  if (!Number.isFinite(amount)) return '-';
-  return amount < 100 ? amount.toFixed(2) : grouped(Number(amount.toPrecision(3)), 0);
+/** Hours, or money of no named currency, as `plan` writes them: `2.5`, `8,400`, `1.87M`. */
+function formatAmount(value) {
+  if (!Number.isFinite(value)) return '-';
+  if (value < 100) return general(value);
+  return value < 1e5 ? grouped(value, 0) : formatCount(value);
 }

@@ -53,18 +53,31 @@ function halfOrEnd(page, { lnC, chosen, half, end }) {
     return `no compute gets below ${least} on this text, and what lies beyond ` +
       `${formatFlops(Math.exp(end.lnC))} FLOPs is worth less than ${formatShare(WITHIN)} of it`;
   }
-  const cost = Math.abs(half.loss) < LEAST_SHOWN ? 'next to nothing' : formatShare(half.loss);
-  return `a model of half the size costs ${cost}`;
+  if (Math.abs(half.loss) < LEAST_SHOWN) return 'a model of half the size costs next to nothing';
+  const times = `${general(half.compute)}x the compute`;
+  const more = Number.isFinite(half.compute) ? `, or ${times} to be as good` : '';
+  return `a model of half the size costs ${formatShare(half.loss)} of the ${page.metric}${more}`;
+}
+
+/** What is said if a plan of this budget takes another law. */
+function otherLawOf({ others, law }, lnC) {
+  const other = others.find((one) => one.from <= lnC && lnC <= one.to);
+  if (!other) return [];
+  const taken = other.law ? `takes ${other.law}` : 'takes no law';
+  const why = other.why ? `, since of ${law} ${other.why}` : '';
+  const page = other.law ? `; a page of it: --law ${other.law}` : '';
+  const said = `At this budget llmscale plan ${taken}, not ${law} as this page does${why}${page}.`;
+  return [{ code: 'another-law', said }];
 }
 
 /** Notes that this state of the sliders gives reason for. */
-function cautionsOf(page, { beyond, passes, rises, lifetime, serving }, state) {
-  const { cautions, most_ratio: mostRatio, start } = page;
-  const found = [];
+function cautionsOf(page, { lnC, beyond, passes, rises, lifetime, serving }, state) {
+  const { cautions, most_ratio: mostRatio, start, surface } = page;
+  const found = otherLawOf(page, lnC);
   const ratio = lifetime ? Math.exp(lifetime.lnD - lifetime.lnN) : NaN;
   if (Math.exp(beyond) > cautions.far.limit) found.push(cautions.far);
   if (passes > cautions.text.limit) found.push(cautions.text);
-  if (passes > 1) found.push(cautions.repetition);
+  if (passes > 1 && !surface.knowsText) found.push(cautions.repetition);
   if (rises) found.push(cautions.rises);
   if (mostRatio !== null && ratio > cautions.served.limit * mostRatio) found.push(cautions.served);
   if (serving && state.bytes < start.bytes) found.push(cautions.rounded);
@@ -93,7 +106,8 @@ function planOf(page, decision, state) {
 function runRows(page, { law, best, chosen, beyond, passes, end, lnC }, state) {
   const ends = (name) => {
     if (!chosen.isBest) return '';
-    const isUntold = passes > 1 && page.surface.hasInterval;
+    const { hasInterval, knowsText } = page.surface;
+    const isUntold = passes > 1 && hasInterval && !knowsText;
     return isUntold ? 'interval: llmscale plan' : formatCountEnds(...best[name]);
   };
   const far = beyond > 0 ? `${plainly(Math.exp(beyond))}x beyond the runs` : 'inside the runs';
@@ -156,11 +170,11 @@ function halfRows({ metric }, half, name, whose) {
 function trainingRows({ training, gpu }, state) {
   const speed = `${formatShare(training.mfu)} of ${general(gpu.peak_flops / 1e12)} TFLOP/s`;
   const power = gpu.power_watts === null ? 'no power is published' : `${gpu.power_watts} W a board`;
-  const price = state.price === null ? 'no price is given' : `${formatMoney(state.price)} an hour`;
+  const price = state.price === null ? 'no price is given' : `${general(state.price)} an hour`;
   return [
-    ['GPU hours', plainly(training.gpuHours), speed],
+    ['GPU hours', formatAmount(training.gpuHours), speed],
     ['time', formatSeconds(training.seconds), ''],
-    ['money', formatMoney(training.money), price],
+    ['money', formatAmount(training.money), price],
     ['energy', formatEnergy(training.wattHours), power],
   ];
 }

@@ -1,0 +1,200 @@
+"""What recipes must have alike, what is told of how they differ, and what is refused."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from recipes import SIZES, grid, ladder, one_table, two
+
+import llmscale
+from llmscale import InputError, RecipeComparison
+
+NOTES: dict[str, Callable[[], RecipeComparison]] = {
+    "in-bits-per-byte": lambda: llmscale.compare(
+        two(vocab_size=(1000, 2000), bits_per_byte=(ladder()["loss"] / 3, ladder()["loss"] / 3.1))
+    ),
+    "texts-differ": lambda: llmscale.compare(one_table("data"), by="data"),
+    "ladders-differ": lambda: llmscale.compare({"a": ladder(), "b": _with_more_tokens()}),
+    "recipes-differ-too": lambda: llmscale.compare(
+        one_table("optimizer", schedule=("wsd", "cosine")), by="optimizer"
+    ),
+    "rates-not-tuned": lambda: llmscale.compare(
+        one_table("optimizer", lr=(0.003, 0.003)), by="optimizer"
+    ),
+    "split-outside-runs": lambda: llmscale.compare(
+        {"a": grid(), "b": grid(of_tokens=5000.0, seed=1)}
+    ),
+    "settings-as-repeats": lambda: llmscale.compare(two(schedule=(["wsd", "cosine"] * 6, "wsd"))),
+    "flops-differ": lambda: llmscale.compare(
+        {"a": ladder(), "b": ladder(0.8, seed=1).assign(flops=lambda runs: 2 * runs["flops"])}
+    ),
+    "runs-the-same": lambda: llmscale.compare({"a": ladder(), "b": ladder()}),
+    "rates-as-repeats": lambda: llmscale.compare(two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
+}
+
+
+def _with_more_tokens() -> pd.DataFrame:
+    table = ladder(0.8, seed=1)
+    return table.assign(params=table["params"] / 2, tokens=table["tokens"] * 2)
+
+
+def _steps() -> pd.DataFrame:
+    """The checkpoints of three runs."""
+    rows = ladder(seeds=3).assign(step=np.repeat(np.arange(6), 3))
+    rows["run_id"], rows["params"] = np.tile(["a", "b", "c"], 6), np.tile([1e7, 3e7, 1e8], 6)
+    return rows.drop(columns=["seed", "flops"])
+
+
+@pytest.mark.parametrize("code", NOTES)
+def test_what_makes_recipes_differ_besides_is_said(code: str) -> None:
+    assert code in {note.code for note in NOTES[code]().notes}
+    plain = two(lr=(1e-3, 2e-3), optimizer=("adamw", "muon"))
+    if code == "rates-not-tuned":
+        assert not llmscale.compare(plain).notes
+
+
+@pytest.mark.parametrize(
+    "name", ["batch_size", "seq_len", "warmup_steps", "weight_decay", "steps", "dropout", "dtype"]
+)
+def test_a_setting_besides_the_recipe_is_told_and_doubted(name: str) -> None:
+    found = llmscale.compare(one_table("optimizer", **{name: (16, 64)}), by="optimizer")
+    (one,) = found.settings
+    assert (one.name, one.values) == (name, {"a": ("16",), "b": ("64",)})
+    assert f"settings: recipes differ besides optimizer in {name} (a 16, b 64)" in str(found)
+    assert "recipes-differ-too" in {note.code for note in found.notes}
+
+
+def test_settings_that_go_with_the_size_are_no_difference_of_recipes() -> None:
+    width = np.repeat(np.arange(1, 7) * 64, 2)
+    tables = two(width=(width, width), grad_norm=tuple(np.random.default_rng(0).random((2, 12))))
+    found = llmscale.compare({name: runs.iloc[:-2] for name, runs in tables.items()})
+    assert not found.settings
+    assert "settings: none differs in the tables" in str(found)
+
+
+def test_recipes_that_each_change_one_setting_are_not_doubted() -> None:
+    first = ladder(recipe="usual", schedule="wsd", optimizer="adamw")
+    runs = [
+        first,
+        ladder(0.8, seed=1, recipe="cosine", schedule="cosine", optimizer="adamw"),
+        ladder(0.7, seed=2, recipe="muon", schedule="wsd", optimizer="muon"),
+    ]
+    found = llmscale.compare(pd.concat(runs), by="recipe")
+    assert not found.notes
+    assert [one.name for one in found.settings] == ["schedule", "optimizer"]
+    assert found.settings[1].values == {"usual": ("adamw",), "muon": ("muon",)}
+
+
+def test_runs_that_are_the_same_need_the_same_compute_and_pass_the_gate() -> None:
+    found = llmscale.compare({"a": ladder(), "b": ladder()}, at=1e22, fail_below=1.0)
+    assert [(one.low, one.value, one.high) for one in found.multipliers] == [(1.0, 1.0, 1.0)] * 2
+    assert found.passed
+    assert found.sentences == ("b has the runs of a, loss for loss: it needs the same compute",)
+    assert {name for name, _ in found.said()} == {"settings", "gate"}
+
+
+def test_a_budget_is_said_to_be_inside_below_or_beyond_the_runs() -> None:
+    short = ladder(0.8, seed=1).query("flops < 1e19")
+    found = llmscale.compare({"a": ladder(), "b": short})
+    low, high = found.joined.overlap
+    assert found.place(high) == "the largest compute that all have"
+    assert found.place(math.sqrt(low * high)) == "inside the runs"
+    assert found.place(low / 4) == "4x below the runs"
+    assert found.place(1.5 * high) == "1.5x beyond the compute that all have"
+    assert found.place(20 * high) == "20x beyond the compute that all have"
+
+
+def test_recipes_that_are_told_apart_by_a_number_are_named_by_it() -> None:
+    runs = one_table("recipe", bits=(16, 4))
+    found = llmscale.compare(runs, by="bits", baseline="4")
+    assert found.names == ("bits=4", "bits=16")
+
+
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
+    "one table": (lambda: [ladder()], "takes two recipes"),
+    "one value": (lambda: ([ladder(data="c4")], {"by": "data"}), "one recipe only"),
+    "no such column": (lambda: ([ladder()], {"by": "recipe"}), "no column 'recipe'"),
+    "by of two tables": (lambda: ([two()], {"by": "seed"}), "2 are given"),
+    "no such baseline": (lambda: ([two()], {"baseline": "c"}), "no recipe 'c'"),
+    "one run": (lambda: [{"a": ladder(), "b": ladder().head(1)}], "b has 1 run of one budget"),
+    "few budgets": (
+        lambda: [{"a": ladder(sizes=SIZES[:2]), "b": ladder(sizes=SIZES[:2])}],
+        "a curve takes 3",
+    ),
+    "no compute": (
+        lambda: [{"a": ladder(), "b": ladder()[["params", "loss"]]}],
+        "b has runs without compute",
+    ),
+    "no overlap": (
+        lambda: [{"a": ladder(sizes=SIZES[:3]), "b": ladder(sizes=SIZES[3:])}],
+        "nothing was measured at equal compute",
+    ),
+    "other texts": (lambda: [two(data_fingerprint=("aa", "bb"))], "other texts"),
+    "other validation": (lambda: [two(val_set=("c4", "pile"))], "measured on other texts"),
+    "other tokenizers": (lambda: [two(vocab_size=(1000, 2000))], "do not compare"),
+    "bits and nats": (
+        lambda: [_with_loss(ladder(0.7, seed=1)["loss"] / math.log(2))],
+        "b seems to be in bits and a in nats",
+    ),
+    "nats and bits, unpaired": (
+        lambda: [_with_loss(ladder(seed=1, sizes=1.1 * SIZES)["loss"] * math.log(2), 1.1 * SIZES)],
+        "a seems to be in bits and b in nats",
+    ),
+    "per token and per byte": (
+        lambda: [_with_loss(ladder(0.7, seed=1)["loss"] / 2.9)],
+        "another unit, tokenizer or text",
+    ),
+    "other units": (lambda: [two(loss_unit=("nats", "bits"))], "loss_unit: a nats, b bits"),
+    "training and validation": (
+        lambda: [{"a": ladder(), "b": ladder().rename(columns={"loss": "train_loss"})}],
+        "the loss of b is of training data",
+    ),
+    "bits per byte of one": (
+        lambda: ([two()], {"metric": "bits_per_byte"}),
+        "a and b has no bits_per_byte",
+    ),
+    "floor above": (lambda: ([two()], {"floor": 3.0}), "the floor is 3"),
+    "no surface": (lambda: ([two()], {"law": "chinchilla"}), "a tells no law in N and D"),
+    "far below": (lambda: ([two()], {"at": 1e9}), "far below the smallest run"),
+    "no budget": (lambda: ([two()], {"at": "much"}), "at"),
+    "steps": (
+        lambda: [{"a": ladder(), "b": _steps()}],
+        "rows are steps of runs",
+    ),
+    "other counts": (
+        lambda: [{"a": ladder(), "b": ladder().rename(columns={"params": "params_total"})}],
+        "which are not one size",
+    ),
+    "no figure": (lambda: ([two()], {"output": "figure.doc"}), "cannot draw"),
+}
+
+
+def _with_loss(loss: Any, sizes: Any = SIZES) -> dict[str, pd.DataFrame]:
+    """A recipe, and another with these losses."""
+    return {"a": ladder(), "b": ladder(sizes=sizes).assign(loss=loss)}
+
+
+@pytest.mark.parametrize("share", [0.9, 0.8])
+def test_a_loss_that_is_far_lower_is_not_taken_for_one_in_another_unit(share: float) -> None:
+    found = llmscale.compare(_with_loss(share * ladder()["loss"])).at()[0]
+    assert found.high < 0.2
+
+
+def test_losses_are_in_the_unit_that_they_are_said_to_be_in() -> None:
+    tables = _with_loss(ladder()["loss"] / math.log(2))
+    assert llmscale.compare(tables, units={"loss": "nats"}).at()[0].low > 10
+    tables["b"] = tables["b"].rename(columns={"loss": "loss_bits"})
+    assert llmscale.compare(tables).at()[0].value == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_recipes_that_do_not_compare_are_refused_with_the_reason(case: str) -> None:
+    make, said = BAD[case]
+    given = make()
+    sources, keywords = given if isinstance(given, tuple) else (given, {})
+    with pytest.raises(InputError, match=said) as caught:
+        llmscale.compare(*sources, **keywords)
+    assert caught.value.fix
