@@ -3,6 +3,7 @@ helps.
 """
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -175,6 +176,8 @@ OWN = {"batch_tokens": 2048, "schedule": "wsd", "dtype": "float32"}
 """What a sweep's own table has beside N, D and the loss."""
 MILLION = [1e6, 2e6, 5e6, 1e7, 3e7]
 BUDGETS = [1e8, 5e8, 2e9]
+SIZES = [1e7, 2e7, 5e7, 1e8, 3e8]
+"""Whose losses with 20 tokens a parameter are below ln of a vocabulary."""
 SCENARIOS: dict[str, Any] = {
     "an own law": lambda: [
         "fit",
@@ -209,7 +212,7 @@ SCENARIOS: dict[str, Any] = {
     ],
     "chinchilla on one ratio": lambda: [
         "fit",
-        _write("t.csv", MILLION, ratio=20, own=True),
+        _write("t.csv", SIZES, ratio=20, own=True),
         "--law",
         "chinchilla",
     ],
@@ -219,7 +222,7 @@ SCENARIOS: dict[str, Any] = {
         "--law",
         "chinchilla",
     ],
-    "tokens that follow size": lambda: ["fit", _write("t.csv", MILLION, ratio=20, own=True)],
+    "tokens that follow size": lambda: ["fit", _write("t.csv", SIZES, ratio=20, own=True)],
     "several budgets in a law of size": lambda: [
         "fit",
         _write("t.csv", MILLION, BUDGETS, own=True),
@@ -361,6 +364,63 @@ def _filled(word: str, first: list[str]) -> str:
     return table if word == "TABLE" else word
 
 
+OWN_NAMES = ("size it has", "seen", "final loss")
+LADDERS: dict[str, Any] = {
+    "one ratio": lambda: _write("t.csv", SIZES, ratio=20, columns=OWN_NAMES),
+    "one number of tokens": lambda: _write("t.csv", SIZES, [1e9], columns=OWN_NAMES),
+    "one size": lambda: _write("t.csv", [1e7], [3e8, 1e9, 3e9, 1e10], columns=OWN_NAMES),
+}
+READING = ["--columns", "params=size it has,tokens=seen,loss=final loss"]
+ASKED_OF_LADDERS = (
+    ["plan", "--flops", "1e20"],
+    ["plan", "--flops", "1e20", "--law", "all"],
+    ["plan", "--loss", "3", "--law", "power-floor"],
+    ["advise", "--flops", "1e20"],
+    ["advise", "--flops", "1e20", "--law", "power-floor"],
+    ["next", "--budget", "1e19", "--target", "1e20", "--law", "power-floor"],
+    ["explore", "--out", "page.html"],
+    ["explore", "--out", "page.html", "--law", "power-floor"],
+    ["predict", "--flops", "1e20"],
+    ["predict", "--flops", "1e20", "--law", "power-floor"],
+)
+
+
+@pytest.mark.parametrize("ladder", LADDERS)
+def test_a_plan_along_a_ladder_names_the_forecast_that_the_ladder_tells(
+    ladder: str, place: Path
+) -> None:
+    table, followed = LADDERS[ladder](), set()
+    for verb, *options in ASKED_OF_LADDERS:
+        if ladder == "one size" and "power-floor" in options:
+            continue  # a law of size is refused before: it takes more sizes
+        refused = CliRunner().invoke(app, [verb, table, *READING, *options])
+        assert refused.exit_code == 2, refused.output
+        (words,) = _printed(refused)
+        followed.add(tuple(words))
+    for forecast in followed:
+        told = _cheaply([*forecast, "--json"])
+        assert told.exit_code == 0, told.output
+        assert "flops" in json.loads(told.stdout)["predictions"][0]
+
+
+def test_a_law_in_one_variable_is_sent_to_one_that_the_table_tells(place: Path) -> None:
+    table = _write("t.csv", [3e6, 1e7, 3e7, 1e8], [1e8, 1e9, 1e10])
+    for verb, *options in ASKED_OF_LADDERS:
+        if "power-floor" not in options:
+            continue
+        refused = CliRunner().invoke(app, [verb, table, *options])
+        assert refused.exit_code == 2, refused.output
+        assert "--law chinchilla" in refused.stderr.partition("fix:")[2]
+    assert _cheaply(["predict", table, "--flops", "1e20", "--law", "chinchilla"]).exit_code == 0
+
+
+def test_recipes_of_a_ladder_are_compared_along_it_as_is_said(place: Path) -> None:
+    tables = [_write(f"{name}.csv", SIZES, ratio=20) for name in ("a", "b")]
+    refused = CliRunner().invoke(app, ["compare", *tables, "--law", "chinchilla"])
+    assert "leave --law out" in refused.stderr
+    assert CliRunner().invoke(app, ["compare", *tables]).exit_code == 0
+
+
 def test_sizes_and_budgets_to_measure_follow_from_the_runs_that_are_there(place: Path) -> None:
     narrow = _cheaply(["fit", _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11], own=True)])
     (words,) = _commands(
@@ -387,10 +447,11 @@ def test_runs_to_measure_are_a_command_only_for_who_can_train_them(
         return str(_cheaply(["fit", table, "--law", "chinchilla"]).stderr)
 
     assert "llmscale sweep --sizes 1M,3.1M,9.7M,30M --tokens 33M,100M,320M,1B" in said(True)
-    in_words = "runs at N = 1M, 3.1M, 9.7M, 30M, each on D = 33M, 100M, 320M, 1B tokens"
-    assert in_words in said(False), "who has only a table cannot add to it by a sweep"
+    in_words = "N = 1M, 3.1M, 9.7M, 30M, each on D = 33M, 100M, 320M, 1B tokens"
+    assert f"runs at {in_words}" in said(False), "who has only a table adds to it by no sweep"
     monkeypatch.setattr(advice, "_FLOPS_A_CORE", 1e10)
-    assert in_words in said(True), "what takes days here is trained elsewhere"
+    elsewhere = f"runs at non-embedding {in_words}"  # as --sizes counts
+    assert elsewhere in said(True), "what takes days here is trained elsewhere"
 
 
 def test_a_fix_names_only_options_that_the_command_has(place: Path) -> None:

@@ -133,7 +133,7 @@ def _check(spec: NextSpec) -> None:
     """Raise InputError for what only the first forecast would find, once runs were trained."""
     wanted_of(spec)
     target_of(spec)
-    if spec.law is not None:
+    if spec.law not in (None, "all"):
         law = law_named(spec.law)
         example = law(*[0.5] * len(law.coefficient_names()))
         if set(example.inputs) != {"params", "tokens"}:

@@ -97,7 +97,7 @@ def _show(found: "Forecast", *, every: bool) -> None:
     columns: list[str | Text] = [
         *_letters(found),
         found.metric,
-        output.stacked(f"{100 * found.level:g}% interval", "by noise alone"),
+        output.stacked(f"{100 * found.level:g}% interval", "(by noise alone)"),
         output.stacked("beyond", "the runs"),
     ]
     table = output.make_table(_heading(found), *columns, left=0)
@@ -167,8 +167,10 @@ def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     loss, low, high = row["loss"], row["low"], row["high"]
     wide = digits.ends(low, high, loss)
     plain = digits.ends(row["plain_low"], row["plain_high"], loss)
+    below = f"({plain})" if math.isfinite(row["plain_low"]) else plain
+    ends = output.stacked(wide, below)
     shown = digits.number(loss, low, high)
-    return [*_asked(found, place), shown, output.stacked(wide, plain), found.how_far(place)]
+    return [*_asked(found, place), shown, ends, found.how_far(place)]
 
 
 def _asked(found: "Forecast", place: int) -> "list[str | Text]":

@@ -23,6 +23,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+import llmscale
 from llmscale.commands import _patience, app, output
 from llmscale.commands._console import in_encoding
 from llmscale.commands._wrapping import wrapped_lines
@@ -321,6 +322,14 @@ def test_a_silence_is_broken_by_what_goes_on(
         assert said == "fitting power ...\n"
     time.sleep(0.3)
     assert stream.getvalue() == said
+
+
+def test_refits_that_take_long_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    N, D = (axis.ravel() for axis in np.meshgrid([1e7, 3e7, 1e8], [1e9, 3e9, 1e10]))
+    runs = {"params": N, "tokens": D, "loss": 1.8 + 420 / N**0.35 + 2000 / D**0.36}
+    with caplog.at_level("DEBUG", logger="llmscale.explain"):
+        llmscale.fit(runs, law="chinchilla", bootstrap=100, holdout="none", diagnostics=False)
+    assert re.search(r"refitting, \d+ of 100 done", caplog.text)
 
 
 def test_headings_are_folded_into_lines_as_long_as_their_longest_word() -> None:

@@ -88,6 +88,11 @@ def test_runs_of_one_ratio_are_asked_for_one_of_size_and_tokens(table: Path) -> 
     assert "every run has 20 tokens a parameter" in said
     assert "give --params only" in said
     assert run(table, "-N", "10B").exit_code == 0
+    every = run(table, "-N", "10B", "--law", "all")
+    assert every.exit_code == 2
+    assert "all laws in N and D are asked for, and --params was given" in every.stderr
+    both = run(table, "-N", "10B", "-D", "200B", "--law", "all").stderr.replace("\n", " ")
+    assert "leave --law out, and give --params only" in both
 
 
 def test_all_laws_are_listed_with_what_each_erred_and_forecasts(table: Path) -> None:

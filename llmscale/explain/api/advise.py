@@ -16,10 +16,9 @@ from llmscale.explain.api.budget_asked import (
 )
 from llmscale.explain.api.fitted import Asked
 from llmscale.explain.api.plan import check_laws, check_text, forecast_of, judge_of, knowing_text
-from llmscale.explain.api.predict import fit_of
-from llmscale.explain.api.published import source_asked
-from llmscale.explain.api.read import LawName, laws_of, read_runs
-from llmscale.explain.api.settings import asked_spec, options_given, reading_given
+from llmscale.explain.api.predict import asked_of, fit_of
+from llmscale.explain.api.read import LawName, read_runs
+from llmscale.explain.api.settings import asked_spec
 from llmscale.explain.api.task import check_no_task, task_asked
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
@@ -82,13 +81,7 @@ def advise(
         check_no_task(spec)
     server = _server(spec)
     _check_heads(spec)
-    asked = Asked(
-        source_asked(source, spec.published),
-        laws_of(spec.law),
-        reading_given(given),
-        options_given(spec, given),
-        spec.refit,
-    )
+    asked = asked_of(source, spec, given)
     check_laws(asked)
     rounded = _rounded(spec)
     score: Score | None = None
@@ -118,7 +111,7 @@ def _fit_for(
 ) -> tuple[Fit, Chosen | None]:
     """The law that is named, or that forecasts best what it advises: far off the best of a budget
     that may be another law than at the best."""
-    fit, chosen = fit_of(asked, {"flops": np.asarray(asked_for.flops)}, every=False)
+    fit, chosen = fit_of(asked, {"flops": np.asarray(asked_for.flops)})
     judge = judge_of(asked, fit, asked_for.unique)
     check_text(judge, asked_for.flops)
     limits, setting = _within(fit, spec, asked_for, server)
@@ -126,7 +119,7 @@ def _fit_for(
     if asked.given or asked.laws or model == best_within(judge, asked_for, setting):
         return fit, chosen
     at = judge.surface.inputs(np.asarray(model.params), np.asarray(model.tokens))
-    return fit_of(asked, at, every=False)
+    return fit_of(asked, at)
 
 
 def _within(

@@ -15,6 +15,7 @@ from llmscale.explain.estimation.suitability import (
     default_laws,
     default_variable,
     inputs_of,
+    more_or_along,
     no_chinchilla,
 )
 from llmscale.explain.fit.backtest import REFITS, Backtest, backtest
@@ -31,26 +32,19 @@ _MOST_LOST, _WIDEST = 0.05, 2.0
 not forecast with if another one can be."""
 
 
-def best_fit(
-    asked: Asked, runs: RunTable, points: Mapping[str, Array], *, every: bool
-) -> tuple[Fit, Chosen]:
+def best_fit(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> tuple[Fit, Chosen]:
     """The fit of the law that forecasts best, and why; `points` are budgets, or of two columns.
-    `every` tries all laws in N and D, not only the usual ones. Raises InputError."""
-    return contest(asked, runs, points, every=every).taken(points)
+    Raises InputError."""
+    return contest(asked, runs, points).taken(points)
 
 
-def contest(asked: Asked, runs: RunTable, points: Mapping[str, Array], *, every: bool) -> "Contest":
+def contest(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> "Contest":
     """The laws that are tried for such points. Raises InputError, as `best_fit` does."""
     options = Options(**{"holdout": "none", **asked.options})
     several = "variable" not in asked.options and default_laws(runs)[0] == "chinchilla"
     if not several:
-        if every:
-            raise InputError(
-                "laws are compared by forecasts in N and D, and these runs tell no law in both",
-                "name one law, or leave --law out",
-            )
         raise _no_law_of_two(asked, runs, points)
-    return Contest(asked, runs, options, *_tried(_candidates(every), runs, options))
+    return Contest(asked, runs, options, *_tried(_candidates(asked.every), runs, options))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +84,7 @@ class Contest:
         ]
         if fit.tested is None and fit.kept is None and _refits(fit.law.name, self.options):
             fit = replace(fit, tested=self.tests[fit.law.name].tested)
-        return fit, Chosen(_by_error(contenders), excess, tuple(left_out))
+        return fit, Chosen(_by_error(contenders), excess, tuple(left_out), self.asked.every)
 
     def _first_usable(
         self, laws: Sequence[str], points: Mapping[str, Array]
@@ -150,19 +144,22 @@ def _no_interval(fit: Fit, points: Mapping[str, Array]) -> str | None:
 
 def _no_law_of_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> InputError:
     """Why these runs do not tell what is asked, which takes a law in N and D."""
-    what, instead = "how to split a budget", ""
-    if set(points) != {"flops"}:
+    what, instead, flops = "how to split a budget", "", None
+    if set(points) == {"flops"}:
+        flops = float(np.max(points["flops"]))
+    else:
         variable = default_variable(runs, asked.options.get("variable", "params"))
         what, instead = "a forecast at N and D", f"give --{variable} only; or "
+        if asked.every:
+            instead = f"leave --law out, and {instead}"
     reason = no_chinchilla(runs.frame)
     if reason is None:
         return InputError(
-            f"{what} takes a law in N and D, not one in a single variable",
-            "leave --variable out, or name a law: --law chinchilla",
+            f"{what} takes a law in N and D, not one in a single variable", "leave --variable out"
         )
     return InputError(
         f"{what} takes a law in N and D, which these runs do not tell: {reason.problem}",
-        f"{instead}{reason.fix}",
+        f"{instead}{more_or_along(reason, runs, flops)}",
     )
 
 

@@ -14,12 +14,12 @@ from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.fitted import Asked, read_for
 from llmscale.explain.api.lowest_points import lowest_points
 from llmscale.explain.api.plan import check_text, forecast_of, judge_of, knowing_text
-from llmscale.explain.api.predict import fit_of
-from llmscale.explain.api.published import source_asked
-from llmscale.explain.api.read import LawName, laws_of
-from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.predict import asked_of, fit_of
+from llmscale.explain.api.read import LawName
+from llmscale.explain.api.settings import Given, asked_spec
 from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.page.contents import Evidence, build_page
@@ -64,9 +64,7 @@ def explore(
     gpu_named(spec.gpu)
     if spec.output is not None:
         refuse_input(check_place(spec.output), source)
-    reading, options = reading_given(settings), options_given(spec, settings)
-    source = source_asked(source, spec.published)
-    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
+    asked = asked_of(source, spec, settings)
     page = build_page(_evidence(asked), gpu=spec.gpu, price=spec.price_per_hour)
     return page if spec.output is None else page.save(spec.output)
 
@@ -75,7 +73,7 @@ def _evidence(given: Asked) -> Evidence:
     """The law that is taken, and what it says of the largest budget of its runs."""
     asked = knowing_text(given)
     fit, chosen, others = _taken(asked)
-    _check_law(fit)
+    _check_law(fit, asked)
     judge, points = judge_of(asked, fit, None), lowest_points(fit)
     assert fit.reach.largest is not None
     told, _ = forecast_of(judge, float(6.0 * np.exp(fit.reach.largest)))
@@ -94,8 +92,8 @@ def _taken(asked: Asked) -> tuple[Fit, Chosen | None, LawAt | None]:
     None for both if it is the one that was named or given."""
     largest = {"flops": np.asarray(_largest_budget(asked))}
     if asked.given or asked.laws:
-        return *fit_of(asked, largest, every=False), None
-    laws = contest(asked, read_for(asked), largest, every=False)
+        return *fit_of(asked, largest), None
+    laws = contest(asked, read_for(asked), largest)
     fit, chosen = laws.taken(largest)
 
     def at(flops: float) -> tuple[str, str]:
@@ -105,7 +103,7 @@ def _taken(asked: Asked) -> tuple[Fit, Chosen | None, LawAt | None]:
     return fit, chosen, at
 
 
-def _check_law(fit: Fit) -> None:
+def _check_law(fit: Fit, asked: Asked) -> None:
     """Raise InputError for a law that no page can show."""
     law = fit.law
     if law.inputs == OF_TEXT and law.name not in FORMULAS:
@@ -117,7 +115,7 @@ def _check_law(fit: Fit) -> None:
     if law.inputs not in (IN_TWO, OF_TEXT):
         raise InputError(
             f"{law.name} predicts from {both(law.inputs)}, and a page shows a law in N and D",
-            "name one: --law chinchilla",
+            law_in_both(None if asked.given else fit.runs, _largest_budget(asked)),
         )
 
 

@@ -10,7 +10,7 @@ from llmscale.explain.api.settings import (
     PUBLISHED,
     REFIT,
     OfRuns,
-    law_names,
+    laws_to_try,
 )
 from llmscale.machine.gpus import GPUS
 from llmscale.settings import Range, check_settings, setting
@@ -37,8 +37,9 @@ class ExploreSpec(OfRuns):
     )
     law: str | type | None = setting(
         None,
-        help="A law in N and D, data-constrained or bounded, or ./mine.py:MyLaw.",
-        choices=law_names,
+        help="A law in N and D, data-constrained or bounded, ./mine.py:MyLaw, or all, to try every "
+        "law in N and D.",
+        choices=laws_to_try,
         **LAW_THAT_FORECASTS,
     )
     refit: bool = setting(False, **REFIT)

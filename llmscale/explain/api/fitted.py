@@ -37,13 +37,15 @@ class Asked:
     """What a forecast or a figure is to be made of.
 
     `source` is a table, a fit, or several; `reading` the options by which a table is read, and
-    `options` those of Options that were given. With `refit` no fit that was kept is used."""
+    `options` those of Options that were given. With `refit` no fit that was kept is used, and with
+    `every` the law of a forecast is chosen among all that are in N and D."""
 
     source: Any
     laws: tuple[LawName, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     refit: bool = False
+    every: bool = False
 
     def __post_init__(self) -> None:
         if "all" in self.laws:

@@ -1,6 +1,7 @@
 """`llmscale.next_runs`: which runs to make next, so that a forecast narrows most for its cost."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -23,12 +24,21 @@ from llmscale.explain.design.propose import Choice
 from llmscale.explain.design.sizes import own_sweep
 from llmscale.explain.design.stops import Wanted
 from llmscale.explain.design.text import text_of
-from llmscale.explain.estimation.suitability import no_chinchilla
+from llmscale.explain.estimation.suitability import (
+    inputs_of,
+    law_in_both,
+    more_or_along,
+    no_chinchilla,
+)
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
+from llmscale.explain.laws import law_named
 from llmscale.quantity import parse_amount, parse_budget
 from llmscale.settings import shows_keywords
+
+_IN_TWO = {"params", "tokens"}
+_NO_COST = "is no law in N and D, which tells what a run costs"
 
 
 @shows_keywords(NextSpec)
@@ -165,6 +175,8 @@ def target_of(spec: NextSpec) -> dict[str, Any]:
 def _forecast(asked: Asked, spec: NextSpec, settings: Given) -> Forecast:
     """The forecast of the target, as `predict` gives it. Raises InputError."""
     given = target_of(spec)
+    if spec.law not in (None, "all") and not asked.given:
+        _check_in_two(asked, spec, given)
     try:
         found = predict(asked.source, law=spec.law, refit=spec.refit, **given, **settings)
     except InputError:
@@ -189,13 +201,13 @@ def _check_tells_law(asked: Asked) -> None:
     """Raise InputError for runs that tell no law in N and D, such as a ladder of one budget."""
     if asked.given:
         return
-    reason = no_chinchilla(read_for(asked).frame)
+    runs = read_for(asked)
+    reason = no_chinchilla(runs.frame)
     if reason is not None:
-        measure, *_ = (reason.fix or "").partition("; or fit")
         raise InputError(
             f"the next runs are chosen by a law in N and D, which these runs do not tell: "
             f"{reason.problem}",
-            f"{measure}; then ask again",
+            more_or_along(reason, runs, None),
         ) from None
 
 
@@ -205,11 +217,8 @@ def _check(found: Forecast) -> None:
     assert fit is not None
     if np.ndim(found.loss):
         raise InputError("there are several targets", "give one: --target 1e22")
-    if set(fit.law.inputs) != {"params", "tokens"}:
-        raise InputError(
-            f"{fit.law.name} is no law in N and D, which tells what a run costs",
-            "name one that is: --law chinchilla",
-        )
+    if set(fit.law.inputs) != _IN_TWO:
+        raise InputError(f"{fit.law.name} {_NO_COST}", law_in_both(None))
     if not len(fit.replicates) or not np.isfinite([found.low, found.high]).all():
         raise InputError(
             f"the fit of {fit.law.name} has no intervals, which more runs would narrow",
@@ -220,6 +229,20 @@ def _check(found: Forecast) -> None:
             "the runs of this fit are not here, and what is worth adding depends on them",
             "name the table in its place",
         )
+
+
+def _check_in_two(asked: Asked, spec: NextSpec, target: Mapping[str, Any]) -> None:
+    """Raise InputError if the law that is named is not in N and D."""
+    assert spec.law is not None
+    law = law_named(spec.law)
+    if set(inputs_of(law)) == _IN_TWO:
+        return
+    raise InputError(f"{law.name} {_NO_COST}", law_in_both(read_for(asked), _flops_of(target)))
+
+
+def _flops_of(target: Mapping[str, Any]) -> float | None:
+    """The budget that is forecast, if it is one."""
+    return _count("--target", target["flops"]) if "flops" in target else None
 
 
 def plausible_laws(forecast: Forecast) -> list[Believed]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
-from llmscale.explain.api.settings import LAW, OUTPUT, REFIT, OfRuns, law_names
+from llmscale.explain.api.settings import LAW, OUTPUT, REFIT, OfRuns, laws_to_try
 from llmscale.settings import Range, check_settings, setting
 
 BUY: Final = "What to buy"
@@ -91,12 +91,12 @@ class NextSpec(OfRuns):
     )
     law: str | type | None = setting(
         None,
-        help="A law in N and D, or ./mine.py:MyLaw.",
-        choices=law_names,
+        help="A law in N and D, ./mine.py:MyLaw, or all, to try every law in N and D.",
+        choices=laws_to_try,
         **{
             **LAW,
-            "usual": "the one that forecasts this table's own higher budgets best, next to "
-            "those that do so as well",
+            "usual": "of anchored and chinchilla the one that forecasts this table's own higher "
+            "budgets best, next to the other if it does so as well",
         },
     )
     refit: bool = setting(False, **REFIT)

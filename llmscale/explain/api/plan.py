@@ -18,15 +18,14 @@ from llmscale.explain.api.budget_asked import (
 )
 from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.plan_settings import PlanSpec
-from llmscale.explain.api.predict import fit_of
-from llmscale.explain.api.published import source_asked
-from llmscale.explain.api.read import LawName, laws_of
-from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
+from llmscale.explain.api.predict import asked_of, fit_of
+from llmscale.explain.api.read import LawName
+from llmscale.explain.api.settings import Given, asked_spec
 from llmscale.explain.api.written_over import refuse_input
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.estimation.suitability import inputs_of
+from llmscale.explain.estimation.suitability import inputs_of, law_in_both
 from llmscale.explain.figures._place import check_place
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.best_size import Optimum
@@ -105,10 +104,8 @@ def plan(
     if place is not None:
         check_place(place)
         refuse_input(place, source)
-    reading, options = reading_given(settings), options_given(spec, settings)
-    source = source_asked(source, spec.published)
-    asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
-    check_laws(asked)
+    asked = asked_of(source, spec, settings)
+    check_laws(asked, None if budget is None else budget.flops.value)
     made = _made(asked, spec, hardware, budget)
     return made if place is None else replace(made, drawn=made.draw().save(place).path)
 
@@ -125,8 +122,9 @@ def _made(
     else:
         assert spec.loss is not None
         budget, fit, chosen = _for_loss(asked, unique, spec.loss)
+    flops = budget.flops.value
     judge = replace(judge_of(asked, fit, unique), hardware=hardware)
-    forecast, optimum = forecast_of(judge, budget.flops.value)
+    forecast, optimum = forecast_of(judge, flops)
     wanted = Wanted(
         within=spec.within,
         setting=setting_of(fit, spec.arch, spec.vocab_size, spec.context),
@@ -161,29 +159,32 @@ def _usual_flops(runs: RunTable) -> float:
 
 def _fit_at(asked: Asked, flops: float) -> tuple[Fit, Chosen | None]:
     """The fit that is taken at a budget, and why."""
-    return fit_of(asked, {"flops": np.asarray(flops)}, every=False)
+    return fit_of(asked, {"flops": np.asarray(flops)})
 
 
-def check_laws(asked: Asked) -> None:
+def check_laws(asked: Asked, flops: float | None = None) -> None:
     """Raise InputError for a law that is given or named and is none in N and D, before anything is
-    fitted."""
+    fitted; about so many FLOPs are asked for."""
     for fit in asked.given[:1]:
-        _check_in_two(fit.law.name, fit.law.inputs)
+        _check_in_two(fit.law.name, fit.law.inputs, law_in_both(None))
     for kind in map(law_named, asked.laws):
-        _check_in_two(kind.name, inputs_of(kind))
+        if tuple(inputs_of(kind)) not in (IN_TWO, OF_TEXT):
+            runs = read_for(asked)
+            told = law_in_both(runs, _usual_flops(runs) if flops is None else flops)
+            _check_in_two(kind.name, inputs_of(kind), told)
 
 
-def _check_in_two(name: str, inputs: Sequence[str]) -> None:
+def _check_in_two(name: str, inputs: Sequence[str], fix: str) -> None:
     if tuple(inputs) not in (IN_TWO, OF_TEXT):
         raise InputError(
             f"{name} predicts from {both(list(inputs))}, and a plan takes a law in N and D",
-            "name one: --law chinchilla",
+            fix,
         )
 
 
 def judge_of(asked: Asked, fit: Fit, unique: float | None) -> Judge:
     """How runs are judged by a fit. Raises InputError if it tells no best size."""
-    _check_in_two(fit.law.name, fit.law.inputs)
+    _check_in_two(fit.law.name, fit.law.inputs, law_in_both(None))
     check_trend(fit)
     level = Options(level=asked.options.get("level", fit.level)).level
     return Judge(fit, level, tested(fit, level), unique)
@@ -192,7 +193,7 @@ def judge_of(asked: Asked, fit: Fit, unique: float | None) -> Judge:
 def knowing_text(asked: Asked) -> Asked:
     """Asks for the law that knows what repeated text is worth, if none is named and the table has
     runs that repeat theirs."""
-    if asked.given or asked.laws:
+    if asked.given or asked.laws or asked.every:
         return asked
     runs = read_for(asked)
     return replace(asked, laws=(_KNOWS_TEXT,)) if _tells_repetition(runs) else asked

@@ -13,7 +13,7 @@ from llmscale.explain.api.settings import (
     PUBLISHED,
     REFIT,
     OfRuns,
-    law_names,
+    laws_to_try,
 )
 from llmscale.machine.gpus import GPUS
 from llmscale.quantity import MOST, parse_amount
@@ -137,8 +137,8 @@ class BudgetSpec(OfRuns):
     )
     law: str | type | None = setting(
         None,
-        help="A law in N and D, or ./mine.py:MyLaw.",
-        choices=law_names,
+        help="A law in N and D, ./mine.py:MyLaw, or all, to try every law in N and D.",
+        choices=laws_to_try,
         **LAW_THAT_FORECASTS,
     )
     refit: bool = setting(False, **REFIT)

@@ -12,6 +12,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.best_of_budget import best_of
 from llmscale.explain.api.choosing import best_fit
 from llmscale.explain.api.curve_end import predict_end
+from llmscale.explain.api.explore_settings import ExploreSpec
 from llmscale.explain.api.fitted import (
     Asked,
     check_given,
@@ -20,6 +21,7 @@ from llmscale.explain.api.fitted import (
     read_for,
     tested,
 )
+from llmscale.explain.api.plan_settings import BudgetSpec
 from llmscale.explain.api.published import source_asked
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import (
@@ -129,20 +131,19 @@ def predict(
     that is kept next to it is used unless `refit`. `params`, `tokens` and `flops` are numbers,
     texts such as "7B" ("20x" is 20 tokens a parameter), or several of them; `inputs` are other
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
-    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one is
-    taken that erred least when it was fitted to the lower budgets of the table and asked for the
-    higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
-    results folder or the log of any run, asks for the end of that run (EndForecast). `task` is a
-    column with the score of a task, which is forecast by way of the loss, or of the column
-    `task_loss` (TaskForecast). With `published` the law is Chinchilla's, as others published it, in
-    place of a `source`. `settings` are those of docs/settings.md: how to read the table, and
-    how to fit. Raises InputError."""
+    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one of
+    anchored and chinchilla is taken that erred least when it was fitted to the lower budgets of the
+    table and asked for the higher ones, and `chosen` says so; "all" tries every law in N and D.
+    `from_curve`, a run of a results folder or the log of any run, asks for the end of that run
+    (EndForecast). `task` is a column with the score of a task, which is forecast by way of the
+    loss, or of the column `task_loss` (TaskForecast). With `published` the law is Chinchilla's, as
+    others published it, in place of a `source`. `settings` are those of docs/settings.md: how to
+    read the table, and how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
     keywords |= {"task": task, "task_loss": task_loss, "task_law": task_law}
     keywords |= {"law": law, "refit": refit, "from_curve": from_curve}
     keywords |= {"published": published, **settings}
     spec = asked_spec(PredictSpec, keywords)
-    source = source_asked(source, spec.published)
     if spec.task is None:
         check_no_task(spec)
     if spec.from_curve is not None:
@@ -154,24 +155,30 @@ def predict(
         return predict_end(source, spec, reading_given(settings))
     points = _points(spec)
     if not points:
-        raise _nothing_asked(source, spec)
-    given = options_given(spec, settings)
-    every = spec.law == "all"
-    laws = () if every else laws_of(spec.law)
-    asked = Asked(source, laws, reading_given(settings), given, spec.refit)
-    check_variable(asked.laws, given)
+        raise _nothing_asked(source_asked(source, spec.published), spec)
+    asked = asked_of(source, spec, settings)
+    check_variable(asked.laws, asked.options)
     if spec.task is None:
-        return _forecast(asked, points, every=every)
+        return _forecast(asked, points)
     asked, score = task_asked(asked, spec)
-    loss = _forecast(asked, points, every=every)
+    loss = _forecast(asked, points)
     assert loss.fit is not None
-    options = Options(**{**given, "level": loss.level})
+    options = Options(**{**asked.options, "level": loss.level})
     return with_score(loss.fit, score, options).after(loss)
 
 
-def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Forecast:
+def asked_of(source: Any, spec: PredictSpec | BudgetSpec | ExploreSpec, given: Given) -> Asked:
+    """What a forecast, a plan or a page is to be made of. Raises InputError."""
+    every = spec.law == "all"
+    laws = () if every else laws_of(spec.law)
+    source = source_asked(source, spec.published)
+    options = options_given(spec, given)
+    return Asked(source, laws, reading_given(given), options, spec.refit, every)
+
+
+def _forecast(asked: Asked, points: Mapping[str, Array]) -> Forecast:
     """The loss at points, or at the best ones of budgets."""
-    fit, chosen = fit_of(asked, points, every=every)
+    fit, chosen = fit_of(asked, points)
     level = Options(level=asked.options.get("level", fit.level)).level
     budgets = set(points) == {"flops"} and "flops" not in fit.law.inputs
     if budgets:
@@ -185,10 +192,10 @@ def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Fore
     return replace(found, chosen=chosen)
 
 
-def fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[Fit, Chosen | None]:
+def fit_of(asked: Asked, points: Mapping[str, Array]) -> tuple[Fit, Chosen | None]:
     """The fit that is given or of the law that is named, or else that of the best law and why."""
     if asked.given:
-        if every:
+        if asked.every:
             raise InputError("a fit is of one law", "leave --law out, or name the table")
         fit = asked.given[0]
         check_given(fit, asked, but=("level",))
@@ -197,9 +204,14 @@ def fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[F
     in_two = set(points) == {"flops"} or (len(points) == 2 and set(points) <= _IN_TWO)
     if not asked.laws and set(points) <= _IN_TWO and not in_two:
         _check_two(asked, runs, points)
+    if asked.every and not in_two:
+        raise InputError(
+            f"all laws in N and D are asked for, and {_given(points)}",
+            "give --params and --tokens, or --flops; or leave --law out",
+        )
     if asked.laws or not in_two:
         return fits_of(asked, runs, first=True, holdout="none")[0], None
-    return best_fit(asked, runs, points, every=every)
+    return best_fit(asked, runs, points)
 
 
 def _check_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> None:
@@ -207,12 +219,17 @@ def _check_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> Non
     in_one = "variable" in asked.options or default_laws(runs)[0] != "chinchilla"
     if in_one:
         return
-    given = both([f"--{name}" for name in points])
-    were = "was" if len(points) == 1 else "were"
     raise InputError(
-        f"a law in N and D predicts from params and tokens, and {given} {were} given",
-        "give --params and --tokens, or --flops; or name a law in one: --law power-floor",
+        f"a law in N and D predicts from params and tokens, and {_given(points)}",
+        "give --params and --tokens, or --flops; or name a law in one: --law power-floor"
+        f"{'' if 'params' in points else f' --variable {next(iter(points))}'}",
     )
+
+
+def _given(points: Mapping[str, Array]) -> str:
+    """`--params was given`."""
+    were = "was" if len(points) == 1 else "were"
+    return f"{both([f'--{name}' for name in points])} {were} given"
 
 
 def _points(spec: PredictSpec) -> dict[str, Array]:

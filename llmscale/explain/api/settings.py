@@ -35,7 +35,8 @@ LAW: dict[str, Any] = {
 }
 LAW_THAT_FORECASTS: dict[str, Any] = {
     **LAW,
-    "usual": "the one that forecasts this table's own higher budgets best",
+    "usual": "of anchored and chinchilla the one that forecasts this table's own higher budgets "
+    "best",
 }
 REFIT: dict[str, Any] = {
     "help": "Whether to fit again, whatever fit is kept next to the table.",
@@ -87,6 +88,11 @@ def inputs_said(text: str) -> dict[str, str | list[str]]:
             )
         found.setdefault(name, []).append(value)
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+
+
+def laws_to_try() -> tuple[str, ...]:
+    """The laws, and all of them."""
+    return (*law_names(), "all")
 
 
 def law_names() -> tuple[str, ...]:
@@ -251,7 +257,7 @@ class PredictSpec(OfRuns):
     law: str | type | None = setting(
         None,
         help="A law, ./mine.py:MyLaw, or all, to try every law in N and D.",
-        choices=lambda: (*law_names(), "all"),
+        choices=laws_to_try,
         **LAW_THAT_FORECASTS,
     )
     refit: bool = setting(False, **REFIT)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from llmscale.errors import Note, listed
+from llmscale.errors.command_lines import command_line
 from llmscale.explain.diagnostics.evidence import Evidence, counted
 from llmscale.explain.diagnostics.mixing import told_apart_by
 from llmscale.explain.diagnostics.smooth import Group, Surface, TwoKinds, groups_of, two_kinds
@@ -71,9 +72,9 @@ def _of_kinds(evidence: Evidence, kinds: TwoKinds) -> str:
     return (
         f"{len(rows)} of {counted(len(of_fewer), 'run')} lie {apart} {side} the others{unit}, all "
         f"of them alike, while runs of one kind scatter by {scatter}: "
-        f"{listed(run_titles(evidence.frame, rows))}. Two kinds of runs are mixed: other data, "
-        "another tokenizer, training losses, checkpoints before their cooldown, or tokens of a "
-        f"plan that was cut short? {told_apart_by(evidence, of_fewer)}"
+        f"{listed(run_titles(evidence.frame, rows), 3)}. Are two kinds mixed: other data, another "
+        "tokenizer, training losses, checkpoints, runs cut short? "
+        f"{told_apart_by(evidence, of_fewer)}"
     )
 
 
@@ -125,8 +126,8 @@ def _plain(off: _Off) -> float:
 
 
 _CAUSES = {
-    ("N", "above", True): "were they tuned as well, trained on the same data, and to the end of "
-    "their schedule",
+    ("N", "above", True): "were they tuned as well, on the same data, and to the end of their "
+    "schedule",
     ("N", "below", True): "does N count embeddings, or were they tuned less well",
     ("N", "above", False): "were they tuned better than the rest, or trained on other data",
     ("N", "below", False): "were they tuned better, such as the best of many, or trained on other "
@@ -151,9 +152,8 @@ def _of_group(evidence: Evidence, off: _Off, axes: Mapping[str, Array]) -> str:
     column, much = _COLUMNS[group.axis], evidence.relative(off.effect)
     return (
         f"{what} ({group.axis} = {' to '.join(ends)}) lie {side} what the other runs say ({much}, "
-        f"{off.certainty:.0f} standard errors), in a step and not in a bend: {cause}? Look at "
-        f"these runs, or compare a fit without them: "
-        f"{evidence.again('--where', _without(column, group, values))}"
+        f"{off.certainty:.0f} standard errors): {cause}? Compare without them: "
+        f"{command_line('--where', _without(column, group, values))}"
     )
 
 

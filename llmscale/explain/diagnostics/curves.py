@@ -38,15 +38,14 @@ def mid_schedule(evidence: Evidence) -> Note | None:
     hot = _hot_endings(evidence)
     if hot:
         reasons.append(
-            f"{counted(len(hot), 'run')} ended above half the peak learning rate ({listed(hot)})"
+            f"{counted(len(hot), 'run')} ended above half the peak learning rate ({listed(hot, 3)})"
         )
     if not reasons:
         return None
     return MID_SCHEDULE.note(
-        f"{'; '.join(reasons)}: before its cooldown a run's loss is above what a run of that "
-        "length reaches, so the exponent of D comes out wrong (Hoffmann et al. 2022), and "
-        "checkpoints of one run are not independent. Fit final losses alone, one run or cooldown "
-        f"branch a budget: {more_budgets(frame)}"
+        f"{'; '.join(reasons)}: before its cooldown a run's loss is too high, so the exponent of D "
+        "comes out wrong (Hoffmann et al. 2022). Fit final losses only: "
+        f"{more_budgets(frame)}"
     )
 
 
@@ -59,7 +58,7 @@ def _checkpoints(frame: pd.DataFrame) -> list[str]:
     if several.empty:
         return []
     runs = counted(len(several), "run")
-    return [f"{int(several.sum())} rows are checkpoints of {runs} ({listed(several.index)})"]
+    return [f"{int(several.sum())} rows are checkpoints of {runs} ({listed(several.index, 3)})"]
 
 
 def _stopped_early(frame: pd.DataFrame) -> list[str]:

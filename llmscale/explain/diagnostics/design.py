@@ -53,8 +53,8 @@ def collinear_design(evidence: Evidence) -> Note | None:
         return None
     of_design = np.sqrt((1 + abs(correlation)) / max(1 - abs(correlation), 1e-15))
     numbers = (
-        f"correlation {correlation:.3f} of ln N and ln D; condition number {of_design:.2g} of the "
-        f"two, {_condition(evidence):.2g} of the fit, where grids have 25 to 60"
+        f"correlation {correlation:.3f} of ln N and ln D; condition numbers {of_design:.2g}, and "
+        f"{_condition(evidence):.2g} of the fit"
     )
     if correlation < 0:
         budget = format_count(float(np.median(frame["flops"])))
@@ -66,8 +66,7 @@ def collinear_design(evidence: Evidence) -> Note | None:
     ratio = format_count(float(np.median(frame["tokens"] / frame["params"])))
     return COLLINEAR_DESIGN.note(
         f"tokens grow with size ({numbers}): {exponents} trade off, and the law holds only near "
-        f"{ratio} tokens a parameter (arXiv 2605.08541). Add other ratios at each size: "
-        f"{more_budgets(frame)}"
+        f"{ratio} tokens a parameter. Add other ratios at each size: {more_budgets(frame)}"
     )
 
 
@@ -117,8 +116,8 @@ def floor_uncertain(evidence: Evidence) -> Note | None:
         return None
     return FLOOR_UNCERTAIN.note(
         f"the floor {law.floor} = {value:.3g} may be anything from {ends[0]:.3g} to "
-        f"{ends[1]:.3g}, and predictions far beyond the runs hang on it: add larger runs, or look "
-        f"at its profile and at a law without a floor ({evidence.other_laws})",
+        f"{ends[1]:.3g}, and predictions far beyond the runs hang on it: add larger runs, or "
+        f"compare laws without one ({evidence.other_laws})",
     )
 
 
@@ -137,8 +136,8 @@ def optimum_not_bracketed(evidence: Evidence) -> Note | None:
         return None
     return OPTIMUM_NOT_BRACKETED.note(
         f"at {len(open_ended)} of {counted(len(profiles), 'budget')} the lowest loss is at an end "
-        f"of the sizes tried, and the law's best size beyond it: {listed(open_ended)}. The optimum "
-        "there is extrapolated: add sizes beyond that end at the same budget",
+        f"of the sizes tried, and the law's best size beyond it: {listed(open_ended, 2)}. Add "
+        "sizes beyond that end at the same budget",
         Weight.DOUBT,
     )
 
@@ -189,12 +188,11 @@ def count_sensitive(evidence: Evidence) -> Note | None:
     shown = []
     for count, exponents in found.items():
         given = ", ".join(f"{name} = {exponents[name]:.3g}" for name in hanging)
-        shown.append(f"{count} gives {given}")
+        shown.append(f"by {count} {given}")
     other = next(count for count in found if count != fit.table.count)
     return COUNT_SENSITIVE.note(
-        f"the exponents hang on what N counts: {'; '.join(shown)}. State the count with them, "
-        "compare only like with like, and add sizes whose embeddings are small (Porian et al. "
-        f"2024). The other law: {evidence.again('--count', other)}"
+        f"the exponents hang on what N counts: {'; '.join(shown)}. State the count with them, and "
+        f"compare like with like: --count {other}"
     )
 
 
@@ -232,12 +230,12 @@ def embedding_share(evidence: Evidence) -> Note | None:
     high = share > EMBEDDING_SHARE.limit
     if not high.any():
         return None
-    compared = evidence.again("--count", "params_non_embedding")
     return EMBEDDING_SHARE.note(
         f"embeddings and output layer are more than {EMBEDDING_SHARE.limit:.0%} of the parameters "
-        f"in {high.sum()} of {counted(len(share), 'run')} ({share.max():.0%} at the most, "
-        f"{share.min():.0%} at the least): N means another thing at each size. Use "
-        f"{_smaller_vocabulary(frame)}larger models, and compare {compared}"
+        f"in {high.sum()} of {counted(len(share), 'run')} ({share.min():.0%} to "
+        f"{share.max():.0%}): N means another thing at each size. Compare --count "
+        "params_non_embedding; use "
+        f"{_smaller_vocabulary(frame)}larger models"
     )
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from llmscale.errors import LlmscaleError, Note, listed
-from llmscale.errors.command_lines import condition
+from llmscale.errors.command_lines import command_line, condition
 from llmscale.explain.diagnostics.evidence import Evidence, basis, counted, groups
 from llmscale.explain.diagnostics.smooth import robust_scale
 from llmscale.explain.estimation.advice import sweep_with
@@ -62,9 +62,8 @@ def residual_trend(evidence: Evidence) -> Note | None:
     ahead = "the law will miss beyond them" if large else "other forms may fit as well"
     return RESIDUAL_TREND.note(
         f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical {evidence.fit.metric} "
-        f"is {first} the law in the lowest third of {name}, {second} it in the middle and {third} "
-        f"it in the highest, so {ahead}. Compare forms: "
-        f"{evidence.other_laws}{_largest_half(evidence, name)}",
+        f"is {first} the law at low {name}, {second} it in the middle and {third} it at high, so "
+        f"{ahead}. Compare forms: {evidence.other_laws}{_largest_half(evidence, name)}",
         Weight.DOUBT if large else Weight.NEWS,
     )
 
@@ -107,10 +106,9 @@ def outliers(evidence: Evidence) -> Note | None:
     broken = bool((np.abs(off[far]) > max(_BROKEN, _BROKEN_SCALES * scale)).any())
     matters = broken or _moves_forecast(evidence, rest)
     return OUTLIERS.note(
-        f"{counted(len(order), row)} {'lies' if len(order) == 1 else 'lie'} more than "
-        f"{limit:.2g} robust standard deviations ({evidence.size(scale)}) off the law: "
-        f"{named}{_without(evidence, far, rest)}. Look for what is different about them (spikes, "
-        "learning rate, stopped early) before leaving any out",
+        f"{counted(len(order), row)} {'lies' if len(order) == 1 else 'lie'} off the law by more "
+        f"than {limit:.2g} times its scatter ({evidence.size(scale)}): "
+        f"{named}{_without(evidence, far, rest)}; look at each before leaving it out",
         Weight.DOUBT if matters else Weight.NEWS,
     )
 
@@ -215,12 +213,12 @@ def _refit_without(evidence: Evidence, far: NDArray[np.bool_]) -> Fit | None:
 
 
 def _without(evidence: Evidence, far: NDArray[np.bool_], rest: Fit | None) -> str:
-    """`; without them alpha goes from 0.35 to 0.37`, if the rest can be fitted."""
+    """`; without them alpha from 0.35 to 0.37`, if the rest can be fitted."""
     if rest is None:
         return ""
     law, other = evidence.fit.law, rest.law
     moved = [
-        f"{name} goes from {getattr(law, name):.3g} to {getattr(other, name):.3g}"
+        f"{name} from {getattr(law, name):.3g} to {getattr(other, name):.3g}"
         for name in (*law.exponents, *((law.floor,) if law.floor else ()))
         if hasattr(other, name) and f"{getattr(law, name):.3g}" != f"{getattr(other, name):.3g}"
     ]
@@ -274,4 +272,4 @@ def _largest_half(evidence: Evidence, name: str) -> str:
         return ""
     middle = float(evidence.frame[column].median())
     larger = condition(column, ">", f"{middle:.2g}")
-    return f"; or fit the range that matters: {evidence.again('--where', larger)}"
+    return f"; or fit the larger half: {command_line('--where', larger)}"

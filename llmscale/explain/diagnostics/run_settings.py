@@ -54,7 +54,7 @@ def learning_rate_at_edge(evidence: Evidence) -> Note | None:
         return None
     return LEARNING_RATE_AT_EDGE.note(
         f"at {len(edges)} of {counted(len(points), 'point')} the best learning rate is at an end "
-        f"of those tried: {listed(edges, 3)}. Their losses are too high by an unknown amount: try "
+        f"of those tried: {listed(edges, 2)}. Their losses are too high: try "
         f"beyond that end{sweep_with(done, '--lr-scale 0.5, or 2')} until a worse one is found on "
         "both sides"
     )
@@ -115,9 +115,9 @@ def one_learning_rate(evidence: Evidence) -> Note | None:
         return None
     return ONE_LEARNING_RATE.note(
         f"every size was trained at learning rate {done['lr'].iloc[0]:.3g}, over a factor of "
-        f"{params.max() / params.min():.0f} in N: the best one falls with size (as N^-1/3, Porian "
-        "et al. 2024), and the exponents take the mistuning for scaling. Use the rule in N, as a "
-        "sweep without --lr does, or tune each size",
+        f"{params.max() / params.min():.0f} in N: the best one falls with size (Porian et al. "
+        "2024), and the exponents take the mistuning for scaling. Tune each size, or use the rule "
+        "in N, as a sweep without --lr does",
     )
 
 

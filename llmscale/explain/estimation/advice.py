@@ -73,7 +73,9 @@ def _added(frame: pd.DataFrame, sizes: list[float], budgets: list[float]) -> str
     if _seconds(frame, asked, budgets or _levels(frame, "tokens")) < _LONGEST_SECONDS:
         names = [*_size_names(frame), *map(_text, sizes)] if budgets else [*map(_text, sizes)]
         command = sweep_of(Path(frame.attrs[FOLDER]), ",".join(names), _listed(budgets))
-    return command or _in_words(_listed(asked), _listed(budgets or _levels(frame, "tokens")[-1:]))
+    return command or _in_words(
+        frame, _listed(asked), _listed(budgets or _levels(frame, "tokens")[-1:])
+    )
 
 
 def _missing_sizes(frame: pd.DataFrame, number: int) -> list[float]:
@@ -131,12 +133,14 @@ def _asked_for(
         options = ["--tokens", tokens] if tokens else []
         return command_line("llmscale", "sweep", "--sizes", size_list, *options)
     if crossed and not budgets:
-        return f"{_in_words(size_list, '')}, each on several token budgets"
-    return _in_words(size_list, budget_list)
+        return f"{_in_words(frame, size_list, '')}, each on several token budgets"
+    return _in_words(frame, size_list, budget_list)
 
 
-def _in_words(sizes: str, budgets: str) -> str:
-    runs = f"runs at N = {sizes.replace(',', ', ')}"
+def _in_words(frame: pd.DataFrame, sizes: str, budgets: str) -> str:
+    """The runs, of sizes as `_sizes` counts them."""
+    letter = "non-embedding N" if _levels(frame, "params_non_embedding") else "N"
+    runs = f"runs at {letter} = {sizes.replace(',', ', ')}"
     return f"{runs}, each on D = {budgets.replace(',', ', ')} tokens" if budgets else runs
 
 

@@ -57,9 +57,8 @@ class Bias:
         by = relative(self.mean_log, 2, plain=self.plain).lstrip("+-")
         return kind.note(
             f"{most} of {runs} {what} lie {side} their forecast, by {by} in the mean "
-            f"(sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
-            f"it was fitted to, and forecasts further out will be too {too} by more. Compare "
-            f"forms ({others}), or fit only the largest budgets"
+            f"(sign test, p = {self.p_value:.0e}): further out forecasts will be too {too} by "
+            f"more. Compare forms ({others}), or fit only the largest budgets"
         )
 
     def to_json(self) -> dict[str, Any]:

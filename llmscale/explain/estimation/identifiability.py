@@ -34,6 +34,15 @@ _LEAST_LEVELS = 3
 """Sizes, and budgets, that a floor and two terms take."""
 
 
+class OnlyALadderError(InputError):
+    """Runs that tell no law in N and D, but one in a single variable: `measure` says what would
+    tell both, and `options` fit the one."""
+
+    def __init__(self, problem: str, measure: str, instead: str, options: str) -> None:
+        super().__init__(problem, f"{measure}; or {instead} {options}")
+        self.measure = measure
+
+
 def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
     """What keeps the columns of a table from being this law's inputs at all, or None."""
     columns = {name: numbers(frame, name) for name in inputs if name in frame}
@@ -164,12 +173,13 @@ def _few_levels(
     if min(sizes, budgets) >= _LEAST_LEVELS:
         return None
     varying = "tokens" if sizes < budgets else "params"
-    return InputError(
+    return OnlyALadderError(
         f"{law.name} needs at least {_LEAST_LEVELS} sizes and {_LEAST_LEVELS} token budgets to "
         f"tell its terms apart, and the table has {describe_levels(frame, 'params')} and "
         f"{describe_levels(frame, 'tokens')}{_one_constant(columns, sizes, budgets)}",
-        f"measure several budgets at each size: {more_budgets(frame)}; or fit "
-        f"{law_of_one(frame, varying)}",
+        f"measure several budgets at each size: {more_budgets(frame)}",
+        "fit",
+        law_of_one(frame, varying),
     )
 
 
@@ -191,11 +201,12 @@ def _one_ratio(
     if count_levels(columns["tokens"] / columns["params"]) > 1:
         return None
     ratio = float(columns["tokens"][0] / columns["params"][0])
-    return InputError(
+    return OnlyALadderError(
         f"every run has {ratio:.3g} tokens a parameter, so {law.name} cannot tell the effect of "
         "size from that of tokens",
-        f"measure several budgets at each size: {more_budgets(frame)}; or fit the law along this "
-        f"ratio: {law_of_one(frame, 'flops')}",
+        f"measure several budgets at each size: {more_budgets(frame)}",
+        "fit the law along this ratio:",
+        law_of_one(frame, "flops"),
     )
 
 

@@ -4,6 +4,7 @@ coefficients, from a start to the bottom.
 Each step is an exact Newton step, its Hessian made positive by its eigenvalues, damped for each
 problem on its own, inside the bounds. Problems that have settled leave the batch."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from llmscale.explain.estimation.expansion import MANY_ROWS, Expansion, expand
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.laws import Array, Surface
 
+_log = logging.getLogger(__name__)
+"""How far long work is, for a command to show."""
 _COARSE_STEPS = 6
 FINAL_STEPS = 400
 _LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
@@ -78,7 +81,7 @@ def resolve(
     batch = max(len(log_loss_BR), len(weight_BR))
     weight_BR = np.broadcast_to(weight_BR, (batch, weight_BR.shape[1]))
     start_BP = np.broadcast_to(theta_P, (batch, len(theta_P)))
-    return minimise(surface, log_loss_BR, weight_BR, start_BP, objectives)
+    return minimise(surface, log_loss_BR, weight_BR, start_BP, objectives, told=True)
 
 
 def resolve_each(
@@ -103,12 +106,14 @@ def minimise(
     coarse: bool = False,
     race: bool = False,
     to_the_end: bool = False,
+    told: bool = False,
 ) -> Solutions:
     """Newton from every start on each objective in turn; only the last one is followed until it
     settles.
 
     With `coarse` that one, too, is left after a few steps. With `race` all are starts of one fit,
-    and those that cannot win are left; with `to_the_end` none is left because it creeps.
+    and those that cannot win are left; with `to_the_end` none is left because it creeps; with
+    `told` it is news how many have settled.
 
     A problem that creeps along a curved valley towards a term of zero is tried with that term at
     zero."""
@@ -122,7 +127,14 @@ def minimise(
     if coarse:
         return follow(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], *few)
     ends = follow(
-        surface, log_loss_BR, weight_BR, theta_BP, *last, race=race, to_the_end=to_the_end
+        surface,
+        log_loss_BR,
+        weight_BR,
+        theta_BP,
+        *last,
+        race=race,
+        to_the_end=to_the_end,
+        told=told,
     )
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
@@ -154,8 +166,10 @@ def follow(
     *,
     race: bool = False,
     to_the_end: bool = False,
+    told: bool = False,
 ) -> Solutions:
-    """Newton steps from every start on one objective; `race` and `to_the_end` as in `minimise`."""
+    """Newton steps from every start on one objective; `race`, `to_the_end` and `told` as in
+    `minimise`."""
     batch = len(start_BP)
     log_loss_BR = np.atleast_2d(log_loss_BR)
     theta = np.clip(start_BP, surface.lower, surface.upper)
@@ -167,6 +181,8 @@ def follow(
     wide = np.zeros(batch, dtype=bool)  # whose Hessian counts runs just beyond delta, too
     before = np.full(batch, np.inf)  # the objective some steps ago
     for count in range(most_steps):
+        if told:
+            _log.debug("refitting, %s of %s done", f"{batch - len(open_):,}", f"{batch:,}")
         step, gain = _step(surface, theta, here)
         small = gain <= enough * here.objective + tiny_gain
         done = (small & ~wide) | (length < _SHORTEST)

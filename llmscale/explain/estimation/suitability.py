@@ -4,7 +4,13 @@ import pandas as pd
 
 from llmscale.errors import InputError
 from llmscale.explain.estimation.constraints import NONE, Constraints
-from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
+from llmscale.explain.estimation.identifiability import (
+    SIZES_FOR_A_FLOOR,
+    OnlyALadderError,
+    law_of_one,
+    unusable,
+    why_not,
+)
 from llmscale.explain.estimation.levels import count_levels, numbers
 from llmscale.explain.laws import LAWS, LETTERS, Law, OneVariableLaw
 from llmscale.explain.table import RunTable
@@ -58,12 +64,35 @@ def needs_of(law: type[Law], *, own: bool) -> tuple[str, ...]:
     return tuple(name for name in inputs if name in ("params_total", "params_active"))
 
 
-def law_in_both(frame: pd.DataFrame) -> str:
-    """How to get a law in N and D from these runs: fit it, or measure what it takes."""
-    reason = no_chinchilla(frame)
+def law_in_both(runs: RunTable | None, flops: float | None = None) -> str:
+    """How to get a law in N and D from these runs: fit it, or measure what it takes. If `flops` are
+    asked for, and the runs are a ladder, also the command that forecasts a loss along it."""
+    if runs is None:
+        return "name a fit of one that is, such as fit-chinchilla.json, or the table"
+    reason = no_chinchilla(runs.frame)
     if reason is None:
         return "take one that is: --law chinchilla"
-    return f"a law in N and D takes more than these runs: {reason.fix}"
+    return f"a law in N and D takes more than these runs: {more_or_along(reason, runs, flops)}"
+
+
+def more_or_along(reason: InputError, runs: RunTable, flops: float | None) -> str:
+    """What tells a law in N and D if these runs do not, for this reason; or the command that
+    forecasts the loss of `flops` along the ladder that they are."""
+    if not isinstance(reason, OnlyALadderError):
+        return str(reason.fix)
+    if flops is None or not _is_ladder(runs.frame):
+        return reason.measure
+    law = law_of_one(runs.frame, "flops").split()
+    command = runs.command("predict", *law, "--flops", f"{flops:.4g}")
+    return f"{reason.measure}; or forecast the loss along this ladder: {command}"
+
+
+def _is_ladder(frame: pd.DataFrame) -> bool:
+    """Whether the runs are of several budgets with one size, one number of tokens or one ratio of
+    both."""
+    params, tokens, flops = (numbers(frame, name) for name in ("params", "tokens", "flops"))
+    fixed = min(map(count_levels, (params, tokens, tokens / params)))
+    return fixed == 1 and count_levels(flops) > 1
 
 
 def no_chinchilla(frame: pd.DataFrame) -> InputError | None:

@@ -110,7 +110,7 @@ def _fit_in_both(evidence: Evidence) -> Fit:
         one = first_fit(evidence, "contour")
         raise InputError(
             f"contours need a law in N and D, and {one.law.name} takes {', '.join(one.law.inputs)}",
-            law_in_both(one.table.frame),
+            law_in_both(one.table),
         )
     return fit
 

@@ -161,15 +161,15 @@ class Backtest:
         if share > self.level - _MISSED or p_value >= _RARE:
             return None
         message = (
-            f"forecasts of {what} do not cover on this table: fitted on lower budgets, its "
+            f"forecasts of {what} do not cover on this table: from lower budgets its "
             f"{100 * self.level:g}% intervals held {100 * share:.0f}% of {counted(runs, 'run')} at "
-            f"higher ones, each counted once (binomial test, p = {p_value:.0e}); {remedy}"
+            f"higher ones (binomial test, p = {p_value:.0e}); {remedy}"
         )
         return FORECAST_NOT_COVERED.note(message)
 
     @property
     def _not_covered(self) -> Note | None:
-        remedy = "try another law (--law all), or fit the higher budgets alone"
+        remedy = "try other laws (--law all), or fit the higher budgets only"
         return self.not_covered(self.law, remedy)
 
     @property

@@ -16,6 +16,7 @@ from llmscale.runs.json_values import plain
 
 LEAST_TO_SAY = 0.0005
 """Forecasts that differ by less than this share of the loss are called the same."""
+_MORE = "more: --law all"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Chosen:
     excess: float = 0.0
     left_out: tuple[tuple[str, str], ...] = ()
     """Laws that could not be asked, and why."""
+    every: bool = False
+    """Whether all laws in N and D were tried, and not only the usual ones."""
 
     @property
     def law(self) -> str:
@@ -90,23 +93,34 @@ class Chosen:
     @property
     def reason(self) -> str:
         """One sentence: why this law, and how far the next one is from it."""
-        first = self.contenders[0]
+        first, *others = self.contenders
+        if not others:
+            return self._only
         if not first.budgets:
             return f"{first.law}, which erred least on public tables; this one has too few budgets"
         error = f"{first.error_text} over {counted(first.budgets, 'budget')}"
-        how = f"{first.law}, which erred least {self._asked}: {error}"
-        others = self.contenders[1:]
+        of_two = "" if self.every else f" of the two tried ({_MORE})"
+        how = f"{first.law}, which erred least{of_two} {self._asked}: {error}"
         if any(one.error < first.error for one in others):
-            least = "and by the least if public tables count, too"
+            least = f"and by the least{of_two} if public tables count, too"
             how = f"{first.law}, off by {error} {self._asked}, {least}"
-        if not others:
-            return how
         second = others[0]
         by = second.error_text if second.budgets else "which it was too short to test"
         apart = _apart(first, second)
         if second.error < first.error:
             return f"{how}; {second.law} erred less here, {by}, and its forecast {apart}"
         return f"{how}; next {second.law}, {by}, whose forecast {apart}"
+
+    @property
+    def _only(self) -> str:
+        """Of a law that no other stands beside."""
+        first = self.contenders[0]
+        which = "the only law" if self.every else f"the only one of the two usual laws ({_MORE})"
+        error = "this table has too few budgets to test it"
+        if first.budgets:
+            error = f"off by {first.error_text} over {counted(first.budgets, 'budget')} "
+            error += self._asked
+        return f"{first.law}, {which} that can forecast this; {error}"
 
     @property
     def _asked(self) -> str:
@@ -132,7 +146,8 @@ class Chosen:
         if "E" in spread:
             parts.append(_between("E", [f"{end:.3g}" for end in spread["E"]]))
         if "a" in spread:
-            parts.append(_between("a", [f"{end:.2g}" for end in spread["a"]]))
+            low, high = (f"C^{end:.2g}" for end in spread["a"])
+            parts.append(f"N* ~ {low}" if low == high else f"N* from ~ {low} to ~ {high}")
         if "params" in spread:
             parts.append(_between("N*", [format_count(end) for end in spread["params"][-1]]))
         parts.append(_between("loss", [digits.number(end) for end in spread["loss"][-1]]))

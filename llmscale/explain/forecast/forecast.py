@@ -19,7 +19,7 @@ from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.best_size import Optimum
 from llmscale.explain.forecast.chosen import Chosen
-from llmscale.explain.forecast.too_far import far_from_runs, too_high
+from llmscale.explain.forecast.doubts import GUESS, far, heights
 from llmscale.explain.forecast.widths import (
     growth,
     multipliers,
@@ -29,7 +29,6 @@ from llmscale.explain.forecast.widths import (
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws.anchored import Anchored
 from llmscale.notes import with_codes
-from llmscale.notes.predicting import LOSS_NOT_POSITIVE
 from llmscale.quantity import format_count
 
 _SEEN, _NOTHING = 0.1, 0.02
@@ -185,8 +184,10 @@ class Forecast:
         return digits.how_far(self.rows()[place]["horizon"], below=self._is_below(place))
 
     def from_the_runs(self, place: int) -> str:
-        """`inside the runs`, or `3.5x beyond the runs`."""
-        return digits.from_the_runs(self.rows()[place]["horizon"], below=self._is_below(place))
+        """`inside the runs`, `3.5x beyond the runs`, or `a guess, 5,000x beyond the runs`."""
+        horizon = self.rows()[place]["horizon"]
+        said = digits.from_the_runs(horizon, below=self._is_below(place))
+        return f"a guess, {said}" if horizon > math.log(GUESS) else said
 
     def _is_below(self, place: int) -> bool:
         """Whether one point is of a smaller run than those that the law was fitted to."""
@@ -277,18 +278,7 @@ def forecast(
     own = check.needs if check else None
     low, high = _widened_by(fit, loss, (plain_low, plain_high), inputs, h, level, own)
     notes = list(check.notes) if check else []
-    notes = [*far_from_runs(fit, inputs, h), *notes]
-    notes = [*too_high(fit, loss), *notes]
-    nowhere = np.asarray(loss <= 0) & (not fit.law.plain)
-    if nowhere.any():
-        notes.insert(
-            0,
-            LOSS_NOT_POSITIVE.note(
-                f"{fit.law.name} gives no positive loss at {int(nowhere.sum())} of {nowhere.size} "
-                "forecasts: its formula does not hold there; use another law (llmscale laws), or "
-                "forecast nearer to the runs",
-            ),
-        )
+    notes = [*heights(fit, loss), *far(fit, inputs, h), *notes]
     coverage = ""
     if np.isfinite(plain_low).any():
         coverage = check.coverage if check and check.coverage else public_needs(fit.law).held

@@ -42,7 +42,8 @@ def optimum(
     best = fit.law.optimal(budget)
     if best is None:
         raise InputError(
-            f"{fit.law.name} is no law in N and D, and has no optimum at a budget", _in_both(fit)
+            f"{fit.law.name} is no law in N and D, and has no optimum at a budget",
+            law_in_both(fit.runs, budget),
         )
     params, tokens = (float(value) for value in best)
     found = Optimum(budget, params, tokens, float(fit.law.loss(params, tokens)))
@@ -93,10 +94,3 @@ def _budget(flops: Any) -> float:
             "give FLOPs, like C=1e21",
         )
     return budget
-
-
-def _in_both(fit: Fit) -> str:
-    """How to get a law in N and D."""
-    if fit.runs is None:
-        return "name a fit of one that is, such as fit-chinchilla.json, or the table"
-    return law_in_both(fit.runs.frame)

@@ -11,7 +11,6 @@ from llmscale.explain.planning.estimate import Estimate
 from llmscale.explain.planning.rounding import Rounding
 from llmscale.explain.planning.said import (
     beyond_all,
-    beyond_the_runs,
     cost_said,
     enough_said,
     no_interval,
@@ -40,7 +39,7 @@ def verdict(advice: "Advice") -> str:
     return (
         f"{one.model.shape.full_name} (N = {format_count(one.model.params)}) on "
         f"{format_count(one.model.tokens)} tokens, {three_digits(ratio)} a parameter: "
-        f"{told}{level}, {beyond_the_runs(advice.forecast)}{beyond_all(advice.judge, ratio)}"
+        f"{told}{level}, {advice.forecast.from_the_runs(0)}{beyond_all(advice.judge, ratio)}"
     )
 
 

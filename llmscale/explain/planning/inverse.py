@@ -94,11 +94,27 @@ def _unreachable(judge: Judge, target: Target) -> InputError:
     if name is None or loss >= float(fit.law.coefficients()[name]):
         return InputError(
             f"by {fit.law.name} no compute up to {float(MOST):.0e} FLOPs reaches {target.said}",
-            "ask for a higher loss, or take another law: --law",
+            "ask for a higher loss, or try other laws: --law all",
         )
     ends = fit.interval(name) or (math.nan, math.nan)
     floor = digits.with_ends(fit.reads(name), *ends)
     return InputError(
-        f"{shown} is below the floor {floor} of {fit.law.name}: no compute reaches it",
-        "ask for a higher loss",
+        f"{shown} is below the floor {floor} of {fit.law.name}: by this law no compute reaches it"
+        f"{_held_by_forecasts(judge, loss)}",
+        "ask for a higher loss, or try other laws: --law all",
+    )
+
+
+def _held_by_forecasts(judge: Judge, loss: float) -> str:
+    """That forecasts, which allow for a law that is wrong beyond the runs, hold it all the same."""
+    if not len(judge.fit.replicates):
+        return ""
+    log_C = np.linspace(math.log(_LEAST_FLOPS), math.log(float(MOST)), _STEPS)
+    with np.errstate(all="ignore"):
+        first = _end(judge, loss, "low", log_C)
+    if not math.isfinite(first):
+        return ""
+    return (
+        f"; its {100 * judge.level:g}% forecasts, widened for what laws miss beyond their runs, "
+        f"hold it from {first:.3g} FLOPs on"
     )

@@ -22,7 +22,6 @@ from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
     from llmscale.explain.estimation.result import Fit
-    from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.planning.judge import Judge
     from llmscale.explain.planning.training_plan import TrainingPlan
 
@@ -36,13 +35,8 @@ def verdict(plan: "TrainingPlan") -> str:
     return (
         f"{params} parameters on {tokens} tokens, {three_digits(ratio)} a parameter: "
         f"{plan.forecast.metric} {loss}{level}, "
-        f"{beyond_the_runs(plan.forecast)}{beyond_all(plan.judge, ratio)}"
+        f"{plan.forecast.from_the_runs(0)}{beyond_all(plan.judge, ratio)}"
     )
-
-
-def beyond_the_runs(forecast: "Forecast") -> str:
-    """`inside the runs`, or `3.5x beyond the runs`."""
-    return forecast.from_the_runs(0)
 
 
 def beyond_all(judge: "Judge", ratio: float) -> str:

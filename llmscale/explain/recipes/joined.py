@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, both, counted
+from llmscale.explain.estimation.identifiability import OnlyALadderError
 from llmscale.explain.estimation.levels import SAME, count_levels, distinct, levels, numbers
 from llmscale.explain.estimation.suitability import no_chinchilla
 from llmscale.explain.laws import Array
@@ -177,7 +178,11 @@ def _law(tables: Mapping[str, RunTable], asked: str | None) -> str:
     lacking = [(name, reason) for name, reason in reasons.items() if reason is not None]
     if asked == SURFACE and lacking:
         name, reason = lacking[0]
-        raise InputError(f"{name} tells no law in N and D: {reason.problem}", reason.fix)
+        measure = reason.measure if isinstance(reason, OnlyALadderError) else reason.fix
+        raise InputError(
+            f"{name} tells no law in N and D: {reason.problem}",
+            f"leave --law out, to compare along the ladder; or {measure}",
+        )
     chosen = asked or (LADDER if lacking else SURFACE)
     most = max(count_levels(numbers(table.frame, "flops")) for table in tables.values())
     if most < _LEAST_OF_ALL:

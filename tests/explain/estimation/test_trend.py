@@ -74,6 +74,8 @@ def test_a_forecast_above_any_vocabulary_asks_for_the_unit_of_sizes() -> None:
     forecast = llmscale.predict(fit, params=7000, tokens=100)
     assert forecast.notes[0].code == "forecast-too-high"
     assert "--params 7B" in forecast.notes[0].message
+    published = llmscale.plan(published=True, flops=1e10).all_notes
+    assert "forecast-too-high" in {note.code for note in published}
     sound = llmscale.predict(fit, params="7B", tokens="100B")
     assert "forecast-too-high" not in {note.code for note in sound.notes}
 

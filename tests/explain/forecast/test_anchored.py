@@ -241,22 +241,27 @@ def test_the_law_named_next_is_the_next_by_the_errors_that_are_shown() -> None:
         contender("over-training", 0.0046, 1.8714, 6.24e11),
         contender("skaling", 0.0101, 1.8428, 7e11),
     )
-    said = Chosen((first, better, worse)).reason
+    said = Chosen((first, better, worse), every=True).reason
     assert said.startswith("anchored, off by 0.53% over 7 budgets when lower budgets")
     assert said.endswith("; over-training erred less here, 0.46%, and its forecast is 1.2% higher")
     off = Chosen((first, worse), excess=0.015).reason
-    assert "which erred least when" in off
+    assert "which erred least of the two tried (more: --law all) when" in off
+    assert "which erred least when" in Chosen((first, worse), every=True).reason
+    assert "by the least of the two tried (more: --law all)" in Chosen((first, better)).reason
+    alone = Chosen((first,), left_out=(("chinchilla", "it gives no loss there"),)).reason
+    assert "least" not in alone
+    assert "off by 0.53% over 7 budgets" in alone
     assert "(runs 1.5% above the best of their budget, as the one asked for, counting most)" in off
     assert off.endswith("; next skaling, 1.0%, whose forecast is 0.39% lower")
     assert Chosen((first, better)).spread_text == (
-        "anchored and over-training forecast equally well, and say E = 1.57, a = 0.46, "
+        "anchored and over-training forecast equally well, and say E = 1.57, N* ~ C^0.46, "
         "N* from 624B to 743B and loss from 1.8501 to 1.8714"
     )
 
 
 def test_every_law_is_tried_if_all_are_asked_for() -> None:
     runs = isoflops(np.geomspace(1e18, 1e20, 3)).iloc[::2]
-    told = llmscale.predict(runs, params=1e10, tokens=2e11, law="all", bootstrap=50)
+    told = llmscale.plan(runs, flops=1e22, law="all", bootstrap=50).forecast
     assert told.chosen is not None
     tried = {one.law for one in told.chosen.contenders} | {law for law, _ in told.chosen.left_out}
     assert {"anchored", "chinchilla", "skaling", "kaplan", "over-training"} <= tried

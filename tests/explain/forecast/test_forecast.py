@@ -58,6 +58,10 @@ def test_a_forecast_widens_with_the_distance_without_a_step(chinchilla: Fit) -> 
     assert (told.low <= told.plain_low).all()
     assert (told.high >= told.plain_high).all()
     assert [note.code for note in told.notes] == ["extrapolates-far"]
+    assert "10,000x beyond the runs: this is a guess" in told.notes[0].message
+    assert told.verdict.endswith(
+        "a guess, 10,000x beyond the runs, the furthest of those asked for"
+    )
 
 
 def test_what_widens_on_one_side_is_said(chinchilla: Fit) -> None:

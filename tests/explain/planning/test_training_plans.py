@@ -115,6 +115,10 @@ def test_no_compute_reaches_a_loss_below_the_floor(noisy: llmscale.Fit) -> None:
     floor = noisy.law.coefficients()["E"]
     with pytest.raises(InputError, match=r"1\.6 is below the floor 1\.7\d* \[1\.\d+, 1\.\d+\]"):
         llmscale.plan(noisy, loss=1.6)
+    with pytest.raises(InputError, match="by this law no compute reaches it") as refused:
+        llmscale.plan(noisy, loss=floor - 0.01)
+    first = re.findall(r"90% forecasts, widened .*, hold it from (\S+) FLOPs", str(refused.value))
+    assert llmscale.optimal(noisy, first[0]).low == pytest.approx(floor - 0.01, rel=1e-3)
     near = llmscale.plan(noisy, loss=floor + 0.01)
     # So far out a run may have it with a millionth of the compute, where no end is looked for.
     assert near.to_json()["budget"]["flops"]["interval"] == ["any", "any"]
