@@ -74,7 +74,7 @@ def times(factor: float, significant: int = 3) -> str:
     """`3.1x`, `1,970x`: how many times, without powers of ten as far as that is readable."""
     rounded = float(f"{factor:.{significant}g}")
     if not 10**significant <= rounded < 1e7:
-        return f"{factor:.{significant}g}x"
+        return f"{rounded:.{significant}g}x"
     return f"{rounded:,.0f}x"
 
 

@@ -34,7 +34,7 @@ def test_ends_of_coefficients_are_told_apart() -> None:
 
 
 def test_how_many_times_is_no_power_of_ten() -> None:
-    said = [digits.times(value) for value in (3.14159, 999.7, 1970.3)]
+    said = [digits.times(value) for value in (3.14159, 999.99999, 1970.3)]
     assert said == ["3.14x", "1,000x", "1,970x"]
 
 
