@@ -22,6 +22,7 @@ Ends = tuple[float, float]
 _LARGE = 0.5
 """A run that takes more than this share of the budget is best judged before others are bought."""
 _HALF = 0.5
+"""Of the narrowing that is expected, less than this is doubtful."""
 _DEARER = 1.01
 """How many times the budget a sweep has to count for that to be said."""
 
