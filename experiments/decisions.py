@@ -1,6 +1,6 @@
 """From a law to a decision, on tables that others published: what each command prints.
 
-python experiments/decisions.py FOLDER
+    python experiments/decisions.py FOLDER
 
 FOLDER holds chinchilla_epoch.csv (columns params, tokens, flops, loss: the runs of Hoffmann et al.
 2022, as read off their figure by Besiroglu et al. 2024) and gadre_overtrain.csv (n_params, tokens,
@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "decisions"
 COLUMNS = 80
-WINDOW = "1400,1280"
+WINDOW = "1400,1480"
 """Of the browser, in pixels."""
 
 
