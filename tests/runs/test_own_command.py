@@ -73,7 +73,7 @@ def test_losses_are_measured_again_on_more_text_next_to_the_folder(folder: Path)
 
 def test_a_folder_that_does_not_say_how_it_was_made_is_answered_in_words(folder: Path) -> None:
     (folder / "sweep.json").write_text(json.dumps({"command": "llmscale.sweep(...) in Python"}))
-    assert more_sizes(read_table(folder).frame, 3).startswith("runs at N = ")
+    assert more_sizes(read_table(folder).frame, 3).startswith("runs at non-embedding N = ")
     (folder / "sweep.json").write_text(json.dumps({"command": SWEEP, "spec": {"flops": [1e15]}}))
     assert sweep_of(folder, "1M", "") is None
     (folder / "sweep.json").write_text(json.dumps({"command": "llmscale sweep gone.toml"}))

@@ -22,7 +22,6 @@ _CPU = Path(__file__).parents[3] / "results" / "cpu"
         ("runs.svg", "compare a={} b={} --out {}"),
         ("runs.png", "plot {} --out {}"),
         ("runs.json", "fit {} --out {}"),
-        ("runs.toml", "next {} --budget 1e19 --target 1e22 --out {}"),
         ("runs.png", "next {} --budget 1e19 --target 1e22 --figure {}"),
     ],
 )

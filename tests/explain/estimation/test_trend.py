@@ -148,5 +148,5 @@ def test_a_mistyped_loss_that_hides_the_best_size_is_named() -> None:
     loss[8] /= 10
     with pytest.raises(InputError, match="tell no best size") as error:
         llmscale.plan(runs(loss), flops=1e21, law="chinchilla")
-    assert "this may be why: 1 run lies more than" in str(error.value.fix)
+    assert "this may be why: 1 run lies off the law by more than" in str(error.value.fix)
     assert "row 9 (x0.1)" in str(error.value.fix)
