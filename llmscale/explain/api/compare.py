@@ -113,6 +113,7 @@ def _tables(
     """The table of every recipe, and the column of one table that they were told apart by."""
     named = _named(sources)
     if len(named) > 1:
+        _check_number(len(named), f"{len(named)} tables are given", "leave some of them out")
         if spec.by is not None:
             raise InputError(
                 f"--by {spec.by} tells the recipes of one table apart, and {len(named)} are given",
@@ -128,14 +129,16 @@ def _tables(
             f"{spec.by} is {listed(found)} in all runs of {table.path}: one recipe only",
             f"name another column{_columns_said(table)}, or two tables",
         )
-    if len(found) > _MOST_RECIPES:
-        raise InputError(
-            f"{spec.by} has {len(found)} values, and {_MOST_RECIPES} recipes are compared at most",
-            "keep some of them with --where",
-        )
+    said = f"{spec.by} has {len(found)} values"
+    _check_number(len(found), said, "keep some of them with --where")
     if all(_is_bare(name) for name in found):
         found = {f"{spec.by}={name}": one for name, one in found.items()}
     return found, spec.by
+
+
+def _check_number(number: int, said: str, fix: str) -> None:
+    if number > _MOST_RECIPES:
+        raise InputError(f"{said}, and {_MOST_RECIPES} recipes are compared at most", fix)
 
 
 def _is_bare(name: str) -> bool:

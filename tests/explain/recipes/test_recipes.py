@@ -317,6 +317,16 @@ def test_more_recipes_than_a_table_holds_are_refused() -> None:
     many = pd.concat([ladder(recipe=f"r{number}") for number in range(13)])
     with pytest.raises(InputError, match="12 recipes are compared at most"):
         llmscale.compare(many, by="recipe")
+    with pytest.raises(InputError, match="13 tables are given, and 12 recipes are compared at"):
+        llmscale.compare({name: ladder() for name in "abcdefghijklm"})
+
+
+def test_a_recipe_whose_runs_name_no_seed_is_compared_with_one_that_does() -> None:
+    without = ladder(0.7).drop(columns="seed")
+    empty = ladder(0.7).assign(seed=lambda runs: runs["seed"].where(runs.index > 0))
+    for other in (without, empty):
+        multiplier = llmscale.compare({"a": ladder(), "b": other}).at()[0]
+        assert multiplier.low < 0.7 < multiplier.high
 
 
 def test_the_figure_shows_laws_and_multipliers(tmp_path: Path) -> None:
