@@ -127,7 +127,7 @@ def _by_content(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
 
 def _in_order(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The runs from the least compute up, alike in whatever order they come."""
-    # A run without a seed is in a place of its own: `astype` would leave it no text to be sorted by.
+    # `astype` would leave a run without a seed no text to be sorted by.
     seeds = frame["seed"].astype(object).map(str) if "seed" in frame else np.zeros(len(frame))
     seed = np.unique(np.asarray(seeds), return_inverse=True)[1]
     measured = [numbers(frame, name) for name in reversed(_MEASURED)]
