@@ -52,7 +52,7 @@ class Choice:
         candidates = self._candidates(self.wanted.budget)
         if not len(candidates):
             raise nothing_to_buy(self.wanted, self._sizes(self.wanted.budget), self._target_flops)
-        outlook, bought = self._batch(candidates, self.wanted.budget)
+        outlook, bought = self._batch(candidates)
         ending = self._ending(candidates, outlook, bought)
         batch = bought if ending.is_worth_it else ()
         needed = self._needed(ending)
@@ -120,12 +120,13 @@ class Choice:
     def _sizes(self, budget: float) -> list[Size]:
         return sizes_of(self.runs, self.sweep, *self._params(budget))
 
-    def _batch(self, candidates: Candidates, budget: float) -> tuple[Outlooks, tuple[Bought, ...]]:
+    def _batch(self, candidates: Candidates) -> tuple[Outlooks, tuple[Bought, ...]]:
         outlook = outlooks_of(self.laws, candidates.params, candidates.tokens)
         width = 0.0
         if self.wanted.width is not None:
             narrower = self.wanted.width / self._width_now
             width = outlook.width * narrower ** (1.0 / _COMES_TRUE)
+        budget = self.wanted.batch_limit(self._target_flops)
         batch = best_batch(outlook, candidates.prices, budget, self.wanted.batch, width=width)
         return outlook, batch
 
@@ -187,7 +188,7 @@ class Choice:
             budget *= 2.0
             more = replace(self, wanted=replace(self.wanted, budget=budget))
             candidates = more._candidates(budget)
-            outlook, batch = more._batch(candidates, budget)
+            outlook, batch = more._batch(candidates)
             then = more._ending(candidates, outlook, batch)
             enough = then.is_worth_it if width is None else then.then <= width * (1 + 1e-9)
             if batch and enough:
