@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmscale.explain.design.batch import Bought, best_batch
+from llmscale.explain.design.batch import Bought, best_batch, bought
 from llmscale.explain.design.believed import Believed, outlooks_of
 from llmscale.explain.design.candidates import Candidates, Limits, Size, candidates_of
 from llmscale.explain.design.learning_rates import Trials
@@ -47,14 +47,17 @@ class Choice:
         return self.laws[0].forecast
 
     @np.errstate(all="ignore")  # laws overflow far from their runs
-    def propose(self) -> NextRuns:
-        """The runs to make next. Raises InputError if the budget buys none at all."""
+    def propose(self, kept: Sequence[int] | None = None) -> NextRuns:
+        """The runs to make next, or of these only the ones at the places that are `kept`. Raises
+        InputError if the budget buys none at all."""
         candidates = self._candidates(self.wanted.budget)
         if not len(candidates):
             raise nothing_to_buy(self.wanted, self._sizes(self.wanted.budget), self._target_flops)
-        outlook, bought = self._batch(candidates)
-        ending = self._ending(candidates, outlook, bought)
-        batch = bought if ending.is_worth_it else ()
+        outlook, best = self._batch(candidates)
+        if kept is not None:
+            best = bought(outlook, candidates.prices, [best[place].run for place in kept])
+        ending = self._ending(candidates, outlook, best)
+        batch = best if ending.is_worth_it else ()
         needed = self._needed(ending)
         runs = self._proposed(candidates, outlook, batch)
         found = NextRuns(

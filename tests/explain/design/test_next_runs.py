@@ -109,6 +109,17 @@ def test_what_a_run_is_worth_is_what_predict_loses_without_it(
         assert run.lost_without == pytest.approx(lost, abs=0.02)
 
 
+def test_runs_that_a_fit_does_not_miss_are_left_out() -> None:
+    N = np.repeat([10e6, 20e6, 40e6, 80e6], 3)
+    grid = measured(N, N * np.tile([5.0, 20.0, 80.0], 4))
+    asked: dict[str, Any] = {"budget": 1e19, "target": 1e21, "law": "anchored"}
+    kept = proposed(grid, **asked)
+    assert "of the narrowing less than 1% is lost without 1 more run, " in kept.stop
+    assert all(run.lost_without is None or run.lost_without >= 0.01 for run in kept.runs)
+    assert kept.toml.count("size =") == len(kept.runs)
+    assert kept.flops == pytest.approx(sum(6 * run.params * run.tokens for run in kept.runs))
+
+
 def test_the_same_call_gives_the_same_runs(table: pd.DataFrame, found: NextRuns) -> None:
     assert proposed(table, max_run_flops=3e19).to_json() == found.to_json()
 
