@@ -13,7 +13,7 @@ from llmscale.explain.api.fitted import Asked, read_for, tested
 from llmscale.explain.api.next_file import check_one_recipe, place_of_file, written
 from llmscale.explain.api.next_rates import with_rates
 from llmscale.explain.api.next_runs_settings import NextSpec, ends_said
-from llmscale.explain.api.next_worth import with_worth
+from llmscale.explain.api.next_worth import judged_by_fits, with_worth
 from llmscale.explain.api.predict import predict
 from llmscale.explain.api.read import LawName
 from llmscale.explain.api.settings import Given, asked_spec, options_given, reading_given
@@ -99,8 +99,12 @@ def _next_runs(asked: Asked, spec: NextSpec, settings: Given) -> NextRuns:
     choice = choice_of(_forecast(asked, spec, settings), wanted)
     if path is not None:
         check_one_recipe(choice.runs, choice.sweep)
-    found = with_rates(choice, choice.propose(), try_them=spec.learning_rates)
-    found = _with_text(choice, with_worth(found))
+    found = choice.propose()
+    if spec.learning_rates:  # the trials are of its largest run, so that all are kept
+        found = judged_by_fits(with_rates(choice, found, try_them=True))
+    else:
+        found = with_rates(choice, with_worth(choice, found), try_them=False)
+    found = _with_text(choice, found)
     if path is not None:
         found = written(found, path, choice.sweep)
     if spec.figure is not None:

@@ -10,9 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import LlmscaleError
+from llmscale.errors import LlmscaleError, counted
+from llmscale.explain import digits
 from llmscale.explain.api.fitted import tested
+from llmscale.explain.design.batch import WORTH
 from llmscale.explain.design.proposal import NextRuns, ProposedRun
+from llmscale.explain.design.propose import Choice
 from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.forecast import Forecast
@@ -22,7 +25,41 @@ _MOST = 16
 """Runs of a batch that are judged, each by a fit."""
 
 
-def with_worth(found: NextRuns) -> NextRuns:
+def with_worth(choice: Choice, found: NextRuns) -> NextRuns:
+    """What `choice` has `found`, judged, without the runs that a fit hardly misses."""
+    found = judged = judged_by_fits(found)
+    if found.width is not None:
+        return judged  # its batch was chosen to reach that
+    kept = list(range(len(found.runs)))
+    while (place := _idle(judged)) is not None:
+        del kept[place]
+        fewer = choice.propose(kept)
+        if len(fewer.runs) < len(kept):
+            break
+        judged = judged_by_fits(fewer)
+    left_out = len(found.runs) - len(judged.runs)
+    if not left_out:
+        return judged
+    more = counted(left_out, "more run")
+    left = digits.share(1.0 - judged.flops / judged.budget)
+    said = (
+        f"of the narrowing less than {WORTH:.0%} is lost without {more}, as fits have it; {left} "
+        "of the budget stays unspent"
+    )
+    return replace(judged, stop=said)
+
+
+def _idle(found: NextRuns) -> int | None:
+    """The place of the dearest run without which hardly any of the narrowing is lost."""
+    idle = [
+        place
+        for place, run in enumerate(found.runs)
+        if run.lost_without is not None and run.lost_without < WORTH
+    ]
+    return max(idle, key=lambda place: found.runs[place].flops, default=None)
+
+
+def judged_by_fits(found: NextRuns) -> NextRuns:
     """The choice with the width of the interval of a fit to all of its runs, and, if that is
     narrower, with the share of the narrowing that is lost without each. Of a single run that is
     all, and of very many it would take long."""

@@ -54,6 +54,16 @@ def best_batch(
     return min(pruned, key=lambda batch: _merit(outlook, batch, width))
 
 
+def bought(outlook: P, prices: Prices, runs: Sequence[int]) -> tuple[Purchase[P], ...]:
+    """The batch of these candidates, in this order."""
+    batch: list[Purchase[P]] = []
+    for place, run in enumerate(runs):
+        price = float(prices(tuple(runs[:place]))[run])
+        batch.append(Purchase(run, price, outlook, outlook.after(run)))
+        outlook = batch[-1].after
+    return tuple(batch)
+
+
 def _merit(outlook: P, batch: Sequence[Purchase[P]], width: float) -> tuple[float, float]:
     """How wide the interval is left, and of those that are narrow enough what it costs."""
     left = batch[-1].after.width if batch else outlook.width

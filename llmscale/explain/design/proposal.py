@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import Note, both, counted, first_lines
+from llmscale.errors.keywords import as_keywords
 from llmscale.explain import digits, html
 from llmscale.explain.design.standing import Side, how_far, side_of
 from llmscale.explain.forecast.forecast import Forecast
@@ -268,10 +269,12 @@ class NextRuns:
 
     def _doubt(self) -> str:
         now, then = (high - low for low, high in (self.before, self.after))
+        assert self.refitted is not None
+        less = "not narrow it at all" if self.refitted >= now else "narrow it by less"
         return (
             f"the interval is {now:.3g} wide and {then:.3g} are expected, but a fit to these runs "
             f"with the losses that the law gives them makes it {self.refitted:.3g}: they may "
-            "narrow it by less"
+            f"{less}"
         )
 
     def _cost(self, swept: float) -> str:
@@ -331,7 +334,7 @@ class NextRuns:
         for run in self.runs:
             where = f"{run.size} at {format_count(run.tokens)} tokens, seed {run.seed}"
             lines.append(f"{where}: {run.flops:.2g} FLOPs; {run.reason}")
-        lines += [f"{name}: {text}" for name, text in self.said()]
+        lines += [f"{name}: {as_keywords(text)}" for name, text in self.said()]
         return "\n".join([*lines, *(f"note: {line}" for line in with_codes(self.notes))])
 
     def _repr_html_(self) -> str:
@@ -353,7 +356,7 @@ class NextRuns:
         parts = [
             html.sentence(self.verdict),
             html.table(headings, rows),
-            *(html.sentence(f"{name}: {text}") for name, text in self.said()),
+            *(html.sentence(f"{name}: {as_keywords(text)}") for name, text in self.said()),
             html.notes(self.notes),
         ]
         return "".join(parts)

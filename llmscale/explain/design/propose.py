@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmscale.explain.design.batch import Bought, best_batch
+from llmscale.explain.design.batch import Bought, best_batch, bought
 from llmscale.explain.design.believed import Believed, outlooks_of
 from llmscale.explain.design.candidates import Candidates, Limits, Size, candidates_of
 from llmscale.explain.design.learning_rates import Trials
@@ -47,14 +47,17 @@ class Choice:
         return self.laws[0].forecast
 
     @np.errstate(all="ignore")  # laws overflow far from their runs
-    def propose(self) -> NextRuns:
-        """The runs to make next. Raises InputError if the budget buys none at all."""
+    def propose(self, kept: Sequence[int] | None = None) -> NextRuns:
+        """The runs to make next, or of these only the ones at the places that are `kept`. Raises
+        InputError if the budget buys none at all."""
         candidates = self._candidates(self.wanted.budget)
         if not len(candidates):
             raise nothing_to_buy(self.wanted, self._sizes(self.wanted.budget), self._target_flops)
-        outlook, bought = self._batch(candidates, self.wanted.budget)
-        ending = self._ending(candidates, outlook, bought)
-        batch = bought if ending.is_worth_it else ()
+        outlook, best = self._batch(candidates)
+        if kept is not None:
+            best = bought(outlook, candidates.prices, [best[place].run for place in kept])
+        ending = self._ending(candidates, outlook, best)
+        batch = best if ending.is_worth_it else ()
         needed = self._needed(ending)
         runs = self._proposed(candidates, outlook, batch)
         found = NextRuns(
@@ -120,12 +123,13 @@ class Choice:
     def _sizes(self, budget: float) -> list[Size]:
         return sizes_of(self.runs, self.sweep, *self._params(budget))
 
-    def _batch(self, candidates: Candidates, budget: float) -> tuple[Outlooks, tuple[Bought, ...]]:
+    def _batch(self, candidates: Candidates) -> tuple[Outlooks, tuple[Bought, ...]]:
         outlook = outlooks_of(self.laws, candidates.params, candidates.tokens)
         width = 0.0
         if self.wanted.width is not None:
             narrower = self.wanted.width / self._width_now
             width = outlook.width * narrower ** (1.0 / _COMES_TRUE)
+        budget = self.wanted.batch_limit(self._target_flops)
         batch = best_batch(outlook, candidates.prices, budget, self.wanted.batch, width=width)
         return outlook, batch
 
@@ -187,7 +191,7 @@ class Choice:
             budget *= 2.0
             more = replace(self, wanted=replace(self.wanted, budget=budget))
             candidates = more._candidates(budget)
-            outlook, batch = more._batch(candidates, budget)
+            outlook, batch = more._batch(candidates)
             then = more._ending(candidates, outlook, batch)
             enough = then.is_worth_it if width is None else then.then <= width * (1 + 1e-9)
             if batch and enough:

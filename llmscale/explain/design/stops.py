@@ -46,6 +46,12 @@ class Wanted:
             (target, f"the target's own {target:.3g} FLOPs"),
         )
 
+    def batch_limit(self, target: float) -> float:
+        """FLOPs of all runs, at most: of dearer ones a run of the target itself would tell its loss
+        without a forecast, if it may be made and no width is asked for."""
+        may_be_made = self.params is None and target <= self.run_flops
+        return min(self.budget, target) if may_be_made and self.width is None else self.budget
+
 
 def nothing_to_buy(wanted: Wanted, sizes: Sequence[Size], target: float) -> NothingToBuy:
     """The error of a budget within whose limits no run lies; `sizes` are those that could be
@@ -163,6 +169,11 @@ class Ending:
             return f"there are as many runs as --batch {self.wanted.batch} allows{more}"
         if left <= _SPENT:
             return "the budget is spent"
+        if self.wanted.batch_limit(self.target) < self.wanted.budget:
+            return (
+                f"runs that take more together than the target's own {self.target:.3g} FLOPs are "
+                f"not proposed; {digits.share(left)} of the budget stays unspent"
+            )
         rest = f"the {digits.share(left)} of the budget that is left"
         prices = self.candidates.prices(tuple(one.run for one in self.bought))
         buys = prices <= left * self.wanted.budget

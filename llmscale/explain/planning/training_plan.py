@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import Note, first_lines
+from llmscale.errors.keywords import as_keywords
 from llmscale.explain import digits, html
 from llmscale.explain.figures import Drawing
 from llmscale.explain.forecast.forecast import Forecast
@@ -164,7 +165,7 @@ class TrainingPlan:
         reading = self.judge.fit.origin.reading
         lines = [self.verdict, *([f"disputed: {self.disputed}"] if self.disputed else [])]
         lines += [f"read: {reading}"] if reading else []
-        lines += [f"{name}: {text}" for name, text in self.said()]
+        lines += [f"{name}: {as_keywords(text)}" for name, text in self.said()]
         lines += [f"  {one.name}: {_in_short(one)}" for one in self.choices]
         lines += [f"note: {line}" for line in with_codes(self.all_notes)]
         return "\n".join(lines)
@@ -188,7 +189,7 @@ class TrainingPlan:
             html.sentence(self.verdict),
             *([html.sentence(f"disputed: {self.disputed}")] if self.disputed else []),
             html.table(headings, rows),
-            *(html.sentence(f"{name}: {text}") for name, text in self.said()),
+            *(html.sentence(f"{name}: {as_keywords(text)}") for name, text in self.said()),
             html.notes(self.all_notes),
         ]
         return "".join(parts)

@@ -100,12 +100,24 @@ def test_what_a_run_is_worth_is_what_predict_loses_without_it(
     assert len(found.runs) > 1
     assert found.refitted == pytest.approx(width(made))
     assert not found.is_doubtful
-    doubted = replace(found, refitted=found.before[1] - found.before[0])
-    assert "they may narrow it by less" in dict(doubted.said())["doubt"]
+    for times, less in ((0.99, "narrow it by less"), (1.1, "not narrow it at all")):
+        doubted = replace(found, refitted=times * (found.before[1] - found.before[0]))
+        assert dict(doubted.said())["doubt"].endswith(f"they may {less}")
     now, then = found.before[1] - found.before[0], width(made)
     for place, run in enumerate(found.runs[:1]):
         lost = np.clip((width(made.drop(index=place)) - then) / (now - then), 0.0, 1.0)
         assert run.lost_without == pytest.approx(lost, abs=0.02)
+
+
+def test_runs_that_a_fit_does_not_miss_are_left_out() -> None:
+    N = np.repeat([10e6, 20e6, 40e6, 80e6], 3)
+    grid = measured(N, N * np.tile([5.0, 20.0, 80.0], 4))
+    asked: dict[str, Any] = {"budget": 1e19, "target": 1e21, "law": "anchored"}
+    kept = proposed(grid, **asked)
+    assert "of the narrowing less than 1% is lost without 1 more run, " in kept.stop
+    assert all(run.lost_without is None or run.lost_without >= 0.01 for run in kept.runs)
+    assert kept.toml.count("size =") == len(kept.runs)
+    assert kept.flops == pytest.approx(sum(6 * run.params * run.tokens for run in kept.runs))
 
 
 def test_the_same_call_gives_the_same_runs(table: pd.DataFrame, found: NextRuns) -> None:
@@ -206,13 +218,25 @@ def test_where_the_target_lies_is_said_and_what_a_run_of_it_costs(table: pd.Data
     assert not any("extrapolation" in run.reason for run in below.runs)
 
 
+def test_runs_that_take_more_than_the_target_together_are_not_proposed(
+    table: pd.DataFrame,
+) -> None:
+    rich = proposed(table, budget=100 * TARGET)
+    assert 0 < rich.flops <= TARGET * 1.001
+    assert "than the target's own 3e+21 FLOPs are not proposed; " in rich.stop
+
+
 def test_a_batch_says_why_it_ends_and_to_ask_again_after_a_large_run(table: pd.DataFrame) -> None:
     spent = proposed(table)
     assert spent.runs[0].flops > 0.5e20
     assert "--max-run-flops keeps runs smaller" in dict(spent.said())["then"]
     two = replace(spent, runs=spent.runs * 2)
     assert "ask again with its loss before the others" in dict(two.said())["then"]
-    assert "as many runs as --batch 1 allows" in proposed(table, max_run_flops=3e19, batch=1).stop
+    one = proposed(table, max_run_flops=3e19, batch=1)
+    assert "as many runs as --batch 1 allows" in one.stop
+    for shown in (str(one), one._repr_html_()):  # in Python options are keywords
+        assert "as many runs as batch=1 allows" in shown
+        assert "--" not in shown
     nearly = proposed(table, budget=1e21, max_run_flops=3e20)
     assert "of the budget" in nearly.stop
     limited = proposed(table, budget=1e22, max_run_flops=4e17, sizes="80M,120M", batch=1)
