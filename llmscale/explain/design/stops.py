@@ -204,7 +204,7 @@ class Ending:
         if limit < self.wanted.budget:
             return "train the target itself"
         if self.wanted.width is None and needed is not None:
-            return f"keep them; {needed:.1e} are about the fewest that are worth it"
+            return f"save the budget: {needed:.1e} FLOPs are about the fewest that are worth it"
         if self.wanted.params is not None:
-            return "keep them, or widen --sizes, or ask for a larger --budget"
-        return "keep them, or ask for a larger --budget"
+            return "save the budget, or widen --sizes, or ask for a larger --budget"
+        return "save the budget, or ask for a larger --budget"

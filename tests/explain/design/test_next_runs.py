@@ -134,7 +134,7 @@ def test_a_budget_that_buys_nothing_worth_it_says_so(table: pd.DataFrame) -> Non
     assert poor.runs == ()
     assert poor.after == poor.before
     assert "is expected to narrow the interval by 1%" in poor.stop
-    enough = float(re.findall(r"keep them; (\S+) are", poor.stop)[0])
+    enough = float(re.findall(r"save the budget: (\S+) FLOPs are", poor.stop)[0])
     assert proposed(table, budget=1.01 * enough, **small).runs
     assert "no run is proposed" in str(poor)
 
