@@ -148,7 +148,14 @@ def format_seconds(seconds: float) -> str:
     for unit, length, limit in (("min", 60, 90), ("h", 3600, 48), ("days", 86400, 730)):
         if seconds < limit * length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / (365.25 * 86400):,.1f} years"
+    years = seconds / (365.25 * 86400)
+    return f"{years:.1f} years" if years < 100 else f"{format_plainly(years)} years"
+
+
+def format_plainly(value: float) -> str:
+    """Three significant digits, without a power of ten as far as that is readable: `39,100`."""
+    shown = f"{value:.3g}"
+    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
 
 
 def format_bytes(count: float) -> str:

@@ -81,6 +81,7 @@ def test_durations_and_memory_read_like_prose() -> None:
         "5.8 days",
         "9.5 years",
     ]
+    assert format_seconds(39_074.7 * 365.25 * 86400) == "39,100 years"
     assert [format_bytes(b) for b in (12, 2048, 3 << 20, 5 << 30, 2 << 40)] == [
         "12 B",
         "2 KiB",
