@@ -4,6 +4,7 @@ parameter.
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -65,7 +66,9 @@ def _named(text: str, what: str, *, whole: bool) -> Decimal:
     match = _NUMBER.fullmatch(text.strip().replace("_", ""))
     scale = SUFFIXES.get(match["suffix"].lower()) if match else None
     if match is None or scale is None:
-        raise InputError(f"{what} {begun(text.strip())!r} is not a number", _EXAMPLES)
+        has_currency = any(unicodedata.category(letter) == "Sc" for letter in text)
+        fix = "write it without the currency, like 50k" if has_currency else _EXAMPLES
+        raise InputError(f"{what} {begun(text.strip())!r} is not a number", fix)
     exact = Decimal(match["number"]) * scale
     count = exact.to_integral_value() if whole else exact
     if count > MOST:

@@ -304,6 +304,7 @@ def test_a_law_that_does_not_hold_far_from_the_best_says_so() -> None:
     plan = llmscale.plan(folder, flops=1e16, law="anchored")
     assert "loss-rises-by-tokens" in codes(plan)
     assert plan.setting.vocab_size == 1024
+    assert "assumed" not in str(plan.setting)
     assert "a quarter of it reaches that loss with 10,000 times the tokens" in str(plan)
 
 
@@ -427,6 +428,7 @@ def test_the_page_has_every_gpu_as_the_menu_has_it() -> None:
 def test_the_nearest_shape_says_how_far_it_is_from_the_best_size(exact: llmscale.Fit) -> None:
     for flops, is_far in ((1e22, False), (1e14, True)):
         plan = llmscale.plan(exact, flops=flops, vocab_size=50_000)
+        assert str(plan.setting) == "llama, vocabulary 50,000, assumed context 2,048"
         assert plan.shape is not None
         own, distance = plan.shape.choice.params, plan.shape.distance
         assert distance.times == pytest.approx(own / plan.params.value)
