@@ -38,6 +38,14 @@ class Wanted:
     run_flops: float = math.inf
     width: float | None = None
 
+    def params_weighed(self, target: float, least: float, most: float) -> tuple[float, float]:
+        """The smallest and the largest N of a run: as asked for, or those of the target, of a table
+        with N from `least` to `most`, and of what the budget buys."""
+        if self.params is not None:
+            return self.params
+        bought = math.sqrt(self.budget / (6.0 * self.ratios[0]))
+        return min(target, least), min(bought, max(target, most))
+
     def run_limit(self, target: float) -> tuple[float, str]:
         """FLOPs of one run, at most, if the target takes `target`, and what limits them."""
         return min(
