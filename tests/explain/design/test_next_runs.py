@@ -14,6 +14,7 @@ import pytest
 import llmscale
 from llmscale import InputError, NextRuns
 from llmscale.explain.design.learning_rates import rates_of
+from llmscale.explain.design.sizes import own_sweep, sizes_of
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.runs.shape import shape_for
@@ -160,6 +161,16 @@ def test_one_size_can_be_asked_for_and_one_that_is_too_dear_says_what_it_takes(
         assert {run.size for run in proposed(table, sizes=f"{size},{size}").runs} == {size}
     with pytest.raises(InputError, match=r"1T at 3 tokens a parameter, takes 1\.8e\+25 FLOPs"):
         proposed(table, sizes="1T,10T")
+
+
+def test_a_new_size_of_a_sweep_is_a_shape_within_the_limits(repository: Path) -> None:
+    runs = llmscale.read_runs(repository / "results" / "flagship")
+    known = set(runs.frame["params"])
+    for most in (2e6, 3e6, 4e6):  # the nearest shapes have 2.005M, 3.002M and 4.003M
+        sizes = sizes_of(runs, own_sweep(runs), 1e6, most)
+        new = [size.params for size in sizes if size.params not in known]
+        assert 1e6 <= min(new) < max(new) <= most
+        assert max(new) > 0.98 * most
 
 
 def test_a_file_for_sweep_goes_on_with_the_sweep_of_the_table(
