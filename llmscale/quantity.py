@@ -4,6 +4,7 @@ parameter.
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -65,7 +66,9 @@ def _named(text: str, what: str, *, whole: bool) -> Decimal:
     match = _NUMBER.fullmatch(text.strip().replace("_", ""))
     scale = SUFFIXES.get(match["suffix"].lower()) if match else None
     if match is None or scale is None:
-        raise InputError(f"{what} {begun(text.strip())!r} is not a number", _EXAMPLES)
+        has_currency = any(unicodedata.category(letter) == "Sc" for letter in text)
+        fix = "write it without the currency, like 50k" if has_currency else _EXAMPLES
+        raise InputError(f"{what} {begun(text.strip())!r} is not a number", fix)
     exact = Decimal(match["number"]) * scale
     count = exact.to_integral_value() if whole else exact
     if count > MOST:
@@ -148,7 +151,14 @@ def format_seconds(seconds: float) -> str:
     for unit, length, limit in (("min", 60, 90), ("h", 3600, 48), ("days", 86400, 730)):
         if seconds < limit * length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / (365.25 * 86400):,.1f} years"
+    years = seconds / (365.25 * 86400)
+    return f"{years:.1f} years" if years < 100 else f"{format_plainly(years)} years"
+
+
+def format_plainly(value: float) -> str:
+    """Three significant digits, without a power of ten as far as that is readable: `39,100`."""
+    shown = f"{value:.3g}"
+    return f"{float(shown):,.0f}" if 1000 <= value < 1e9 else shown
 
 
 def format_bytes(count: float) -> str:

@@ -62,6 +62,14 @@ def test_a_budget_is_tokens_or_tokens_per_parameter() -> None:
             parse_budget(wrong)
 
 
+def test_an_amount_with_a_currency_is_to_be_written_without() -> None:
+    for money in ("$50k", "50k€"):
+        with pytest.raises(InputError, match="without the currency, like 50k"):
+            parse_amount(money, "--money")
+    with pytest.raises(InputError, match="write it like 30k"):
+        parse_amount("much", "--money")
+
+
 def test_a_list_keeps_its_order_and_each_item_once() -> None:
     assert parse_list("3,1,, 2", parse_count, "sizes") == (3, 1, 2)
     with pytest.raises(InputError, match="sizes names 3 twice"):
@@ -81,6 +89,7 @@ def test_durations_and_memory_read_like_prose() -> None:
         "5.8 days",
         "9.5 years",
     ]
+    assert format_seconds(39_074.7 * 365.25 * 86400) == "39,100 years"
     assert [format_bytes(b) for b in (12, 2048, 3 << 20, 5 << 30, 2 << 40)] == [
         "12 B",
         "2 KiB",

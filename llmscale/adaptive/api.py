@@ -17,12 +17,13 @@ from llmscale.errors import InputError
 from llmscale.explain.api.next_runs import target_of, wanted_of
 from llmscale.explain.api.next_runs_settings import NextSpec
 from llmscale.explain.api.settings import PredictSpec, asked_spec
+from llmscale.explain.design.stops import Wanted
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.laws import law_named
 from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.watching import Watcher, watcher_of
-from llmscale.quantity import parse_budget, parse_count
+from llmscale.quantity import format_count, parse_budget, parse_count
 from llmscale.settings import options_of, shows_keywords
 from llmscale.settings.tables import with_keywords
 
@@ -108,7 +109,23 @@ def _result(
 ) -> AdaptiveSweep:
     spent = loop.limits.budget - loop.left(state)
     where, limits = str(loop.folder.path), loop.limits
-    return AdaptiveSweep(where, state, forecast, limits.budget, spent, limits.width, first)
+    sizes = _sizes_said(loop.wanted, forecast) if forecast is not None else ""
+    return AdaptiveSweep(where, state, forecast, limits.budget, spent, limits.width, first, sizes)
+
+
+def _sizes_said(wanted: Wanted, forecast: Forecast) -> str:
+    """Which sizes the runs have, and up to which larger ones were weighed and why; empty if sizes
+    were asked for."""
+    if wanted.params is not None or forecast.fit is None:
+        return ""
+    N, params = float(forecast.params), forecast.fit.table.frame["params"]
+    _, most = wanted.params_weighed(N, params.min(), params.max())
+    have = f"the runs have N from {format_count(params.min())} to {format_count(params.max())}"
+    why = "that of the target" if most >= N else f"all that {wanted.budget:.2g} FLOPs buy"
+    weighed = "no larger ones were weighed"
+    if most > params.max():
+        weighed = f"larger ones were weighed up to {format_count(most)}, {why}"
+    return f"{have}; {weighed} (--sizes asks for others)"
 
 
 def _check_taken(given: Mapping[str, Any]) -> None:

@@ -25,6 +25,8 @@ class AdaptiveSweep:
     """Training FLOPs since the loop began: trunks once, and lost runs too."""
     width: float | None = None
     first: Round | None = None
+    sizes: str = ""
+    """Which sizes the runs have and which were weighed, in words."""
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -69,6 +71,8 @@ class AdaptiveSweep:
                 f"the interval was {first:.2g} wide at first and is {last:.2g} now: later runs "
                 "told more of how far the law errs, so the wider one is the better founded",
             )
+        if self.sizes:
+            yield "sizes", self.sizes
         if self.stop:
             yield "stop", self.stop
 

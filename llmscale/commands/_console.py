@@ -121,7 +121,9 @@ class SafeConsole(Console):
             return text
         indent = len(text.plain) - len(text.plain.lstrip()) + _HANG
         first, *others = text.wrap(self, self.width - indent)
+        first.rstrip()
         for line in others:
+            line.rstrip()
             line.pad_left(indent)
         return Text("\n").join([first, *others])
 

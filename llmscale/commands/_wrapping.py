@@ -8,7 +8,7 @@ _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _COMMAND = re.compile(rf"(?<!\S)\(?(?:llmscale (?:{'|'.join(COMMANDS)})|pip install|rm -r)(?!\S)")
 _UNITS = "s|min|h|days|years|B|KiB|MiB|GiB|TiB|GFLOP/s"
 _TOGETHER = re.compile(
-    r"\[[^\s\]]{1,7}, [^\s\]]{1,7}\]\S{0,2}(?!\S)|\S{1,8} = \S{1,8}(?!\S)"
+    r"\[[^\s\]]{1,9}, [^\s\]]{1,9}\]\S{0,2}(?!\S)|\S{1,8} = \S{1,8}(?!\S)"
     rf"|[\d.,]+ (?:{_UNITS})(?![\w/])\S*|\S+"
 )
 """A word, a short `name = value`, an interval, or a number with its unit: each is read as one."""

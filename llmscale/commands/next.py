@@ -93,9 +93,12 @@ def _show_runs(found: "NextRuns") -> None:
     from llmscale.explain.design.proposal import lost_said
     from llmscale.explain.design.standing import how_far
 
+    # A size of a sweep is named by its non-embedding weights, and a law may count others as N.
+    named = any(run.size != format_count(run.params) for run in found.runs)
     headings: list[Any] = [
         "run",
         "size",
+        *(["N"] if named else []),
         output.stacked("tokens", "D"),
         "D/N",
         "seed",
@@ -105,11 +108,12 @@ def _show_runs(found: "NextRuns") -> None:
     ]
     if any(run.lost_without is not None for run in found.runs):
         headings.append(output.stacked("narrowing", "lost without"))
-    table = output.make_table("runs to make, in this order", *headings, left=2)
+    table = output.make_table("runs to make, in this order", *headings, left=2, least=("D/N",))
     for place, run in enumerate(found.runs, 1):
         cells = (
             str(place),
             run.size,
+            *([format_count(run.params)] if named else []),
             format_count(run.tokens),
             f"{run.tokens_per_param:.3g}",
             str(run.seed),

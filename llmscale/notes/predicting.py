@@ -112,8 +112,8 @@ TARGET_NOT_SURE = Kind(
 TEXT_REPEATED = Kind(
     "text-repeated",
     DOUBT,
-    when="the run that is advised, or one that is proposed, goes over its text more than once: for "
-    "your information up to {limit:g} times, likely wrong past 15",
+    when="a run that is planned, advised or proposed goes over its text more than once: for your "
+    "information up to {limit:g} times, likely wrong past 15",
     means="Up to 4 epochs are nearly worth new text; past about 15 more of them hardly help.",
     remedy="Get more text, or train a larger model for shorter.",
     limit=4,

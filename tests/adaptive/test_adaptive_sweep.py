@@ -143,6 +143,7 @@ def test_the_same_call_changes_nothing_and_one_that_contradicts_it_is_refused(
     for where in ({"folder": out}, {"folder": start, "out": out}):
         again = go_on(**where, params=40_000, tokens=1_000_000)
         assert again.stop == "2 rounds were allowed: go on with more --rounds"
+        assert "; larger ones were weighed up to 40k, that of the target (" in again.sizes
     assert {path: path.read_bytes() for path in out.glob("*.*")} == before
     for changes, message in (
         ({"params": "80k"}, "begun with params=40000, and this command says params=80000"),

@@ -34,6 +34,8 @@ def test_it_shows_each_run_its_reason_and_how_to_train_it(folder: Path, tmp_path
     said = result.stdout.replace("\n", " ")
     assert "runs to make, in this order" in said
     assert "shortens the extrapolation from" in said
+    cells = [line.split() for line in result.stdout.splitlines() if line.startswith("run  size")]
+    assert cells[0][:3] == ["run", "size", "N"]  # a size is named by another count
     assert f"llmscale sweep {toml} --out {folder}".replace(" ", "") in said.replace(" ", "")
     assert f"llmscale sweep {toml} --out {folder}" in toml.read_text()
     assert figure.read_bytes().startswith(b"\x89PNG")

@@ -21,11 +21,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 import llmscale
 from llmscale.commands import _patience, app, output
-from llmscale.commands._console import in_encoding
+from llmscale.commands._console import SafeConsole, in_encoding
 from llmscale.commands._wrapping import wrapped_lines
 from llmscale.commands.live import SweepProgress
 from llmscale.commands.sweep import _on_laws
@@ -215,6 +216,12 @@ def test_messages_end_at_words_and_commands_stay_whole() -> None:
         "fit again:",
         "llmscale fit x.csv --law all",
     ]
+    text = Text("chinchilla: as fitted to 40 runs of Hoffmann et al.")
+    console = SafeConsole(stderr=False)
+    console.width = 30
+    assert console.hanging(text).plain == "chinchilla: as fitted to 40\n  runs of Hoffmann et al."
+    signed = "it would be 0.00623 [-0.00171, 0.0142] lower"
+    assert wrapped_lines(signed, 32) == ["it would be 0.00623", "[-0.00171, 0.0142] lower"]
 
 
 def _in_terminal(width: int, *arguments: str) -> str:

@@ -54,7 +54,12 @@ def check_one_budget(spec: BudgetSpec) -> None:
             "--hours are those of all GPUs, and nobody said how many",
             "add --gpus 8, or give --gpu-hours",
         )
-    if spec.money is not None and not spec.price_per_hour:
+    if spec.money is not None and spec.price_per_hour == 0:
+        raise InputError(
+            "at --price-per-hour 0 money buys hours without end",
+            "say what an hour of one GPU costs: --price-per-hour 2",
+        )
+    if spec.money is not None and spec.price_per_hour is None:
         raise InputError(
             "--money buys hours of a GPU, and nobody said what one costs", "add --price-per-hour 2"
         )

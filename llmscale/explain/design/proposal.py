@@ -281,8 +281,8 @@ class NextRuns:
         """What a sweep counts, next to what is quoted."""
         said = (
             f"{self.flops:.3g} FLOPs, as 6ND or as the table counts them; a sweep counts attention "
-            f"and the output layer too: {_more(swept / self.flops)} (vocabulary "
-            f"{USUAL_VOCABULARY:,}, context {USUAL_CONTEXT})"
+            f"and the output layer too: {_more(swept / self.flops)} (in its usual vocabulary of "
+            f"{USUAL_VOCABULARY:,} and context of {USUAL_CONTEXT}; more in larger ones)"
         )
         if swept <= _DEARER * self.budget:
             return said

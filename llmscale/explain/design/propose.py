@@ -1,6 +1,5 @@
 """From a forecast and the laws that are plausible to the runs to make next."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -113,12 +112,9 @@ class Choice:
     def _params(self, budget: float) -> tuple[float, float]:
         """The smallest and the largest N of a run: those of the table, the target and the
         budget."""
-        if self.wanted.params is not None:
-            return self.wanted.params
-        N, _ = self._target
-        of_table = self.runs.frame["params"].to_numpy(dtype=float)
-        most = min(math.sqrt(budget / (6.0 * self.wanted.ratios[0])), max(N, of_table.max()))
-        return min(N, float(of_table.min())), most
+        N, of_table = self._target[0], self.runs.frame["params"]
+        wanted = replace(self.wanted, budget=budget)
+        return wanted.params_weighed(N, float(of_table.min()), float(of_table.max()))
 
     def _sizes(self, budget: float) -> list[Size]:
         return sizes_of(self.runs, self.sweep, *self._params(budget))

@@ -42,7 +42,7 @@ def _where(run: int, candidates: Candidates, fit: Fit) -> str:
     times = (D / N) / (float(best[1]) / float(best[0]))
     if 1.0 / _OFF <= times <= _OFF:
         return "near the optimum of its budget: tells how the loss falls with compute"
-    side = "longer" if times > 1 else "shorter"
-    factor = digits.times(max(times, 1.0 / times), 2)
+    side = "more" if times > 1 else "fewer"
+    factor = digits.times(max(times, 1.0 / times), 2).removesuffix("x")
     what = "tells the effect of N from that of D"
-    return f"{factor} {side} than the optimum of its budget: {what}"
+    return f"{factor} times {side} tokens a parameter than are best for its FLOPs: {what}"

@@ -97,7 +97,7 @@ def sizes_of(runs: RunTable, sweep: OwnSweep | None, least: float, most: float) 
     new = [_new(params, least, most) for params in wanted]
     if shape is not None:
         cooldown = sweep.cooldown if sweep else None
-        new = _shapes(wanted, shape, runs.count, cooldown, known)
+        new = _shapes(wanted, shape, runs.count, cooldown, known, (least, most))
     return sorted([*known, *new], key=lambda size: size.params)
 
 
@@ -149,13 +149,21 @@ def _shape_of(frame: pd.DataFrame) -> Shape | None:
 
 
 def _shapes(
-    wanted: list[float], like: Shape, count: str, cooldown: float | None, known: list[Size]
+    wanted: list[float],
+    like: Shape,
+    count: str,
+    cooldown: float | None,
+    known: list[Size],
+    ends: tuple[float, float],
 ) -> list[Size]:
-    """The shapes of the ladder that are nearest to the sizes wanted, each once."""
+    """The shapes of the ladder that are nearest to the sizes wanted, each once: those with N within
+    `ends` if there are any, since one that is a hair beyond is no candidate."""
     try:
         shapes = ladder(vocab_size=like.vocab_size, context=like.context, arch=like.arch)
     except InputError:  # an architecture in a file that this command does not name
         return []
+    inside = [shape for shape in shapes if ends[0] <= getattr(shape, count) <= ends[1]]
+    shapes = tuple(inside) or shapes
     log_params = np.log([float(getattr(shape, count)) for shape in shapes])
     names = {size.name for size in known}
     found: dict[str, Size] = {}

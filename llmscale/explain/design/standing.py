@@ -28,17 +28,17 @@ def how_far(horizon: float, side: Side = "beyond") -> str:
     """`11x beyond`, or `inside`."""
     if horizon <= _THERE:
         return "inside"
-    return f"{digits.times(math.exp(horizon), 2)} {side}"
+    return f"{digits.times(math.exp(horizon))} {side}"
 
 
 def nearer(before: float, after: float, side: Side) -> str:
     """What a run does that leaves the target less far from the runs: ln of how many times `before`
     and `after` it."""
-    was = digits.times(math.exp(before), 2)
+    was = digits.times(math.exp(before))
     if side == "below":
         if after <= _THERE:
             return f"takes the runs down to the target, which is {was} below them"
-        return f"the target is {was} below the runs, then {digits.times(math.exp(after), 2)}"
+        return f"the target is {was} below the runs, then {digits.times(math.exp(after))}"
     if after <= _THERE:
         return f"reaches the target, which is {was} beyond the runs"
-    return f"shortens the extrapolation from {was} to {digits.times(math.exp(after), 2)}"
+    return f"shortens the extrapolation from {was} to {digits.times(math.exp(after))}"

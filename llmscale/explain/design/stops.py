@@ -38,6 +38,14 @@ class Wanted:
     run_flops: float = math.inf
     width: float | None = None
 
+    def params_weighed(self, target: float, least: float, most: float) -> tuple[float, float]:
+        """The smallest and the largest N of a run: as asked for, or those of the target, of a table
+        with N from `least` to `most`, and of what the budget buys."""
+        if self.params is not None:
+            return self.params
+        bought = math.sqrt(self.budget / (6.0 * self.ratios[0]))
+        return min(target, least), min(bought, max(target, most))
+
     def run_limit(self, target: float) -> tuple[float, str]:
         """FLOPs of one run, at most, if the target takes `target`, and what limits them."""
         return min(
@@ -215,7 +223,7 @@ class Ending:
         if limit < self.wanted.budget:
             return "train the target itself"
         if self.wanted.width is None and needed is not None:
-            return f"keep them; {needed:.1e} are about the fewest that are worth it"
+            return f"save the budget: {needed:.1e} FLOPs are about the fewest that are worth it"
         if self.wanted.params is not None:
-            return "keep them, or widen --sizes, or ask for a larger --budget"
-        return "keep them, or ask for a larger --budget"
+            return "save the budget, or widen --sizes, or ask for a larger --budget"
+        return "save the budget, or ask for a larger --budget"

@@ -100,6 +100,8 @@ class Chosen:
             return f"{first.law}, which erred least on public tables; this one has too few budgets"
         error = f"{first.error_text} over {counted(first.budgets, 'budget')}"
         of_two = "" if self.every else f" of the two tried ({_MORE})"
+        if others[0].error_text == first.error_text and others[0].error < first.error:
+            return self._alike(error)
         how = f"{first.law}, which erred least{of_two} {self._asked}: {error}"
         if any(one.error < first.error for one in others):
             least = f"and by the least{of_two} if public tables count, too"
@@ -110,6 +112,16 @@ class Chosen:
         if second.error < first.error:
             return f"{how}; {second.law} erred less here, {by}, and its forecast {apart}"
         return f"{how}; next {second.law}, {by}, whose forecast {apart}"
+
+    def _alike(self, error: str) -> str:
+        """Of a law whose error is written as that of the next, which is less by a hair."""
+        first, second, *_ = self.contenders
+        more = "" if self.every else f" ({_MORE})"
+        return (
+            f"{first.law}, which erred less than {second.law} on public tables; here they erred "
+            f"alike, by {error} {self._asked}; the forecast of {second.law} "
+            f"{_apart(first, second)}{more}"
+        )
 
     @property
     def _only(self) -> str:

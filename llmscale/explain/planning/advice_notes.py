@@ -3,18 +3,20 @@
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
-from llmscale.explain.planning.doubts import long_context, over_trained, repetition
+from llmscale.explain.planning.doubts import (
+    long_context,
+    over_trained,
+    repetition,
+    text_repeated,
+)
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import Setting
 from llmscale.explain.planning.rounding import Rounding
-from llmscale.explain.planning.said import three_digits
-from llmscale.explain.planning.surface import R_D_STAR
 from llmscale.notes.kind import Weight
 from llmscale.notes.predicting import (
     LOSS_RISES_BY_TOKENS,
     ROUNDING_NOT_COUNTED,
     SERVED_BEYOND_CONTEXT,
-    TEXT_REPEATED,
 )
 from llmscale.quantity import format_count
 
@@ -37,7 +39,7 @@ def advice_notes(
     """The notes on an advised model, but for those of its forecast and of the fit."""
     found = [
         _rises(judge, advised),
-        _repeated(judge, advised),
+        text_repeated(judge, advised.model.tokens),
         repetition(judge, advised.model.tokens),
         over_trained(judge, advised.choice.tokens_per_param, "the advised run"),
         _served(judge, lifetime),
@@ -57,22 +59,6 @@ def _rises(judge: Judge, advised: "Option") -> Note | None:
         f"tokens before it has had {format_count(model.tokens)}: the law does not hold there; take "
         "another: --law chinchilla",
         Weight.WRONG,
-    )
-
-
-def _repeated(judge: Judge, advised: "Option") -> Note | None:
-    epochs = advised.epochs
-    if epochs is None or epochs <= 1.0:
-        return None
-    weight = Weight.NEWS
-    if epochs > TEXT_REPEATED.limit:
-        weight = Weight.DOUBT if epochs <= R_D_STAR else Weight.WRONG
-    assert judge.unique is not None
-    return TEXT_REPEATED.note(
-        f"the text is shorter than the run: {format_count(judge.unique)} unique tokens are gone "
-        f"over {three_digits(epochs)} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth "
-        f"new text, and past about {R_D_STAR:.0f} more of them hardly help",
-        weight,
     )
 
 

@@ -108,7 +108,9 @@ def _best_size(advice: "Advice") -> str:
         _with_interval(getattr(best, name), best.intervals.get(name))
         for name in ("params", "tokens")
     )
-    return f"{params} parameters on {tokens} tokens are best for {best.flops:.3g} FLOPs"
+    unique = advice.judge.unique
+    new = "" if unique is None or best.tokens <= unique else " of new text"
+    return f"{params} parameters on {tokens} tokens{new} are best for {best.flops:.3g} FLOPs"
 
 
 def _with_interval(value: float, ends: tuple[float, float] | None) -> str:

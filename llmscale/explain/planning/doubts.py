@@ -21,7 +21,9 @@ from llmscale.notes.predicting import (
     REPETITION_PUBLISHED,
     TARGET_ABOVE_RUNS,
     TARGET_NOT_SURE,
+    TEXT_REPEATED,
 )
+from llmscale.quantity import format_count
 from llmscale.runs.shape import Shape
 
 _TOLD_TO = 10.0
@@ -39,6 +41,7 @@ def doubts(
     """The notes on the plan of a budget whose best run has N `params` and D `tokens`."""
     found = (
         _rising_loss(judge, params, tokens),
+        text_repeated(judge, tokens),
         repetition(judge, tokens),
         _target_above_runs(judge, budget),
         _target_not_sure(budget),
@@ -56,6 +59,22 @@ def _rising_loss(judge: Judge, params: float, tokens: float) -> Note | None:
         f"by {judge.fit.law.name} a model of half the size gets worse with more tokens beyond the "
         "best ones: what is said of smaller models that are trained for longer does not hold; "
         "take another law for that: --law chinchilla"
+    )
+
+
+def text_repeated(judge: Judge, tokens: float) -> Note | None:
+    """The run goes over its text more than once."""
+    if judge.unique is None or tokens <= judge.unique:
+        return None
+    epochs = tokens / judge.unique
+    weight = Weight.NEWS
+    if epochs > TEXT_REPEATED.limit:
+        weight = Weight.DOUBT if epochs <= R_D_STAR else Weight.WRONG
+    return TEXT_REPEATED.note(
+        f"the text is shorter than the run: {format_count(judge.unique)} unique tokens are gone "
+        f"over {three_digits(epochs)} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth "
+        f"new text, and past about {R_D_STAR:.0f} more of them hardly help",
+        weight,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, both
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.planning.choice import Choice, Run
 from llmscale.explain.planning.cost import Hardware
@@ -30,6 +30,8 @@ class Setting:
     vocab_size: int
     context: int
     heads_per_kv: int = 1
+    assumed: tuple[str, ...] = ()
+    """Which of vocabulary and context nobody gave: they are the usual ones."""
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -46,11 +48,15 @@ class Setting:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "assumed": list(self.assumed)}
 
     def __str__(self) -> str:
         shared = f", {self.heads_per_kv} heads to one of keys" if self.heads_per_kv > 1 else ""
-        return f"{self.arch}, vocabulary {self.vocab_size:,}, context {self.context:,}{shared}"
+        told = {"vocab_size": f"vocabulary {self.vocab_size:,}"}
+        told["context"] = f"context {self.context:,}"
+        given = "".join(f", {text}" for name, text in told.items() if name not in self.assumed)
+        guessed = both([text for name, text in told.items() if name in self.assumed])
+        return f"{self.arch}{given}{', assumed ' * bool(guessed)}{guessed}{shared}"
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,15 @@ class RealShape:
 
 def setting_of(fit: Fit, arch: str | None, vocab_size: int | None, context: int | None) -> Setting:
     """What was asked for, or what the largest run of the table had, or what is usual."""
+    known = {
+        "vocab_size": vocab_size or _of_largest(fit, "vocab_size"),
+        "context": context or _of_largest(fit, "context"),
+    }
     return Setting(
         arch=arch or _arch_of(fit) or "llama",
-        vocab_size=int(vocab_size or _of_largest(fit, "vocab_size") or USUAL_VOCABULARY),
-        context=int(context or _of_largest(fit, "context") or USUAL_CONTEXT),
+        vocab_size=int(known["vocab_size"] or USUAL_VOCABULARY),
+        context=int(known["context"] or USUAL_CONTEXT),
+        assumed=tuple(name for name, value in known.items() if not value),
     )
 
 

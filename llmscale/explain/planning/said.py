@@ -17,7 +17,7 @@ from llmscale.explain.planning.token_ratio import (
     is_beyond_runs,
     most_tokens_per_param,
 )
-from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.quantity import format_bytes, format_count, format_plainly, format_seconds
 from llmscale.runs.gpu_memory import Layout
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def energy(kwh: float) -> str:
     """`29.4 MWh`."""
     for unit, size in (("GWh", 1e6), ("MWh", 1e3), ("kWh", 1.0)):
         if kwh >= size:
-            return f"{kwh / size:.3g} {unit}"
+            return f"{format_plainly(kwh / size)} {unit}"
     return f"{1e3 * kwh:.3g} Wh"
 
 

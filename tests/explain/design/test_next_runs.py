@@ -14,6 +14,7 @@ import pytest
 import llmscale
 from llmscale import InputError, NextRuns
 from llmscale.explain.design.learning_rates import rates_of
+from llmscale.explain.design.sizes import own_sweep, sizes_of
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.runs.shape import shape_for
@@ -140,13 +141,27 @@ def test_a_width_stops_the_batch_or_says_what_it_takes(table: pd.DataFrame) -> N
     assert "already no wider than" in met.verdict
 
 
+def test_runs_off_the_optimum_say_how_many_more_or_fewer_tokens_they_have(
+    table: pd.DataFrame,
+) -> None:
+    for ratios, side in (("3,6", "fewer"), ("100,200", "more")):
+        found = proposed(table, tokens_per_param=ratios, batch=1, max_run_flops=2e18)
+        (run,), fit = found.runs, found.forecast.fit
+        said = re.search(rf"^([\d.]+) times {side} tokens a parameter than are best", run.reason)
+        assert said
+        assert fit is not None
+        N, D = fit.law.optimal(6 * run.params * run.tokens) or (np.nan, np.nan)
+        times = run.tokens_per_param / float(D / N)
+        assert max(times, 1 / times) == pytest.approx(float(said[1]), rel=0.03)
+
+
 def test_a_budget_that_buys_nothing_worth_it_says_so(table: pd.DataFrame) -> None:
     small: dict[str, Any] = {"sizes": "80M,120M", "batch": 1}
     poor = proposed(table, budget=4e17, **small)
     assert poor.runs == ()
     assert poor.after == poor.before
     assert "is expected to narrow the interval by 1%" in poor.stop
-    enough = float(re.findall(r"keep them; (\S+) are", poor.stop)[0])
+    enough = float(re.findall(r"save the budget: (\S+) FLOPs are", poor.stop)[0])
     assert proposed(table, budget=1.01 * enough, **small).runs
     assert "no run is proposed" in str(poor)
 
@@ -158,6 +173,16 @@ def test_one_size_can_be_asked_for_and_one_that_is_too_dear_says_what_it_takes(
         assert {run.size for run in proposed(table, sizes=f"{size},{size}").runs} == {size}
     with pytest.raises(InputError, match=r"1T at 3 tokens a parameter, takes 1\.8e\+25 FLOPs"):
         proposed(table, sizes="1T,10T")
+
+
+def test_a_new_size_of_a_sweep_is_a_shape_within_the_limits(repository: Path) -> None:
+    runs = llmscale.read_runs(repository / "results" / "flagship")
+    known = set(runs.frame["params"])
+    for most in (2e6, 3e6, 4e6):  # the nearest shapes have 2.005M, 3.002M and 4.003M
+        sizes = sizes_of(runs, own_sweep(runs), 1e6, most)
+        new = [size.params for size in sizes if size.params not in known]
+        assert 1e6 <= min(new) < max(new) <= most
+        assert max(new) > 0.98 * most
 
 
 def test_a_file_for_sweep_goes_on_with_the_sweep_of_the_table(
@@ -208,11 +233,12 @@ def test_nothing_is_written_and_that_is_said_if_there_is_no_run_a_sweep_trains(
 def test_where_the_target_lies_is_said_and_what_a_run_of_it_costs(table: pd.DataFrame) -> None:
     said = {
         target: dict(proposed(table, budget=1e20, target=target).said())["target"]
-        for target in (1e15, 1e18, 1e22)
+        for target in (1e15, 1e18, 1e22, 5.79e21)
     }
     assert "below the runs; a run of it costs 1e+15 FLOPs, <0.1% of the budget" in said[1e15]
     assert said[1e18].startswith("inside the runs")
     assert said[1e22] == "1,000x beyond the runs"
+    assert said[5.79e21] == "579x beyond the runs"  # as a note on the forecast has it
     below = proposed(table, budget=1e20, target=1e15)
     assert below.side == "below"
     assert not any("extrapolation" in run.reason for run in below.runs)

@@ -248,6 +248,12 @@ def test_the_law_named_next_is_the_next_by_the_errors_that_are_shown() -> None:
     assert "which erred least of the two tried (more: --law all) when" in off
     assert "which erred least when" in Chosen((first, worse), every=True).reason
     assert "by the least of the two tried (more: --law all)" in Chosen((first, better)).reason
+    alike = contender("chinchilla", 0.00529, 1.8501, 7e11)
+    assert Chosen((first, alike)).reason == (
+        "anchored, which erred less than chinchilla on public tables; here they erred alike, by "
+        "0.53% over 7 budgets when lower budgets of this table were asked for higher ones; the "
+        "forecast of chinchilla is the same (more: --law all)"
+    )
     alone = Chosen((first,), left_out=(("chinchilla", "it gives no loss there"),)).reason
     assert "least" not in alone
     assert "off by 0.53% over 7 budgets" in alone

@@ -162,7 +162,7 @@ def test_what_the_page_decides_is_what_plan_decides(
         rows = plan_rows(tab)
         least = f"{text.enough.least_loss.value:.3f}"
         assert rows["least possible"].startswith(least)
-        assert float(rows["repeating costs"]) == pytest.approx(text.costs.value, rel=1e-2)
+        assert float(rows["repeating adds"]) == pytest.approx(text.costs.value, rel=1e-2)
         is_past = made.flops > text.enough.flops
         assert (f"no compute gets below {least}" in tab.text("#sentence")) == is_past
         assert ("a model of half the size costs" in tab.text("#sentence")) != is_past

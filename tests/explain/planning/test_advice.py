@@ -248,6 +248,8 @@ def test_text_that_is_too_short_is_repeated_at_a_price() -> None:
     assert not next(one for one in calm.limits if one.name == "text").binds
     assert "text-repeated" in codes(advice)
     assert "text-repeated" not in codes(calm)
+    assert "tokens of new text are best for 1e+21" in dict(advice.said())["best size"]
+    assert "new text" not in dict(calm.said())["best size"]
 
 
 def test_compute_does_not_bind_if_the_text_is_used_up() -> None:

@@ -45,7 +45,7 @@ def test_money_buys_the_hours_that_it_pays_for() -> None:
     [
         ({"money": 5e4}, "money= says nothing if the kind of GPU is not known"),
         ({"money": 5e4, "gpu": "h100"}, "nobody said what one costs"),
-        ({"money": 5e4, "gpu": "h100", "price_per_hour": 0}, "nobody said what one costs"),
+        ({"money": 5e4, "gpu": "h100", "price_per_hour": 0}, "0 money buys hours without end"),
         ({"money": -1, "gpu": "h100", "price_per_hour": 2}, "money is -1"),
         ({"money": 1, "flops": 1e20, "gpu": "h100", "price_per_hour": 2}, "are 2 budgets"),
     ],

@@ -94,8 +94,7 @@ function formatSeconds(seconds) {
     if (seconds < limit * length) return `${(seconds / length).toFixed(1)} ${unit}`;
   }
   const years = seconds / (365.25 * 86400);
-  const tenths = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
-  return `${years.toLocaleString('en-US', tenths)} years`;
+  return `${years < 100 ? years.toFixed(1) : plainly(years)} years`;
 }
 
 /** Bytes in units of 10^9, as memory of GPUs is sold. */
@@ -111,7 +110,7 @@ function formatEnergy(wattHours) {
   if (!Number.isFinite(wattHours)) return '-';
   const scales = [['GWh', 1e9], ['MWh', 1e6], ['kWh', 1e3]];
   const [unit, scale] = scales.find(([, one]) => wattHours >= one) ?? ['Wh', 1];
-  return `${general(wattHours / scale)} ${unit}`;
+  return `${plainly(wattHours / scale)} ${unit}`;
 }
 
 /** Digits in groups of three, to so many decimals at most. */

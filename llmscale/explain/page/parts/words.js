@@ -139,7 +139,7 @@ function textRows(page, { law, chosen, end, lnC }) {
   const more = chosen.loss - law.surface.loss(free.lnN, free.lnD);
   const written = (loss) => formatLoss(loss, ...chosen.interval);
   const rows = [
-    ['repeating costs', written(more), `of the ${page.metric}, next to new text`],
+    ['repeating adds', written(more), `to the ${page.metric}, next to new text`],
     ['least possible', written(end.least), 'no compute gets below, on this text'],
   ];
   if (!Number.isFinite(end.lnC)) return rows;
