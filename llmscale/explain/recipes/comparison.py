@@ -19,7 +19,7 @@ from llmscale.explain.recipes.budgets import (
 from llmscale.explain.recipes.differing import Difference, given_by_some
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
-from llmscale.explain.recipes.joined import LADDER, Joined
+from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier, possessive
 from llmscale.explain.recipes.power import Power, power_said
 from llmscale.notes import with_codes
@@ -254,6 +254,7 @@ class RecipeComparison:
         if self.why_baseline:
             yield "baseline", f"{self.baseline}, {self.why_baseline} (--baseline names another)"
         yield "settings", self.setting
+        yield from (("runs", str(one)) for one in self.joined.counted)
         if len(self.same) < len(self.names) - 1:
             for text in extrapolated_said(self.extrapolated):
                 yield "extrapolated", text
@@ -287,6 +288,7 @@ class RecipeComparison:
                 {
                     "recipe": name,
                     "runs": len(table.frame),
+                    "runs_counted": int((self.joined.frame[RECIPE] == name).sum()),
                     "source": str(table.path),
                     "columns": dict(table.columns),
                     "excluded": [
