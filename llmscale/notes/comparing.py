@@ -112,6 +112,16 @@ RUN_OFF_LAW = Kind(
     means="It counts less, as Student's t weighs it, and moves the multiplier little.",
     remedy="Look at its curve for a spike, and train it again or leave it out: --where.",
 )
+LARGEST_RUNS_MISSED = Kind(
+    "largest-runs-missed",
+    WRONG,
+    when="the laws drawn miss a recipe's largest runs by 1% of the loss or more, and by {limit:g} "
+    "standard errors of their mean or more",
+    means="No law of this form fits all of its runs: the multiplier there and beyond is off.",
+    remedy="Compare larger runs only: --where 'params > 1e8'; or find what is wrong with the runs "
+    "that are off.",
+    limit=2.0,
+)
 FLOOR_MISSES = Kind(
     "floor-misses",
     WRONG,

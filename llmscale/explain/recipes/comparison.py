@@ -16,7 +16,7 @@ from llmscale.explain.recipes.budgets import (
     extrapolated_said,
     is_same_budget,
 )
-from llmscale.explain.recipes.differing import Difference, given_by_some
+from llmscale.explain.recipes.differing import Difference, given_by_some, gives_settings
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
@@ -28,6 +28,7 @@ _LAWS = {LADDER: "L = E + A/C^alpha for each recipe, along the ladder of its run
 _ONE_SIZE = "L = E + A/C^alpha for each recipe, of one size with more tokens"
 _SURFACE = "L = E + A/N^alpha + B/D^beta for each recipe, at its best split of the budget"
 _NAMES = {"alpha": "exponent alpha", "beta": "exponent beta", "E": "floor E"}
+_TAKEN_EQUAL = "text, tokenizer, batch size and learning rates are taken to be equal"
 _FEW, _LONG = 3, 14
 """Recipes that have a sentence each, and letters of a baseline's name that have room in a
 heading."""
@@ -208,6 +209,9 @@ class RecipeComparison:
     @property
     def setting(self) -> str:
         """The settings by which recipes differ, as far as the tables say."""
+        if not gives_settings(self.joined, self.by):
+            besides = f" but {self.by}" if self.by else ""
+            return f"the tables give none{besides}: {_TAKEN_EQUAL}"
         differ = {one.name for one in self.settings}
         found = [one for one in given_by_some(self.joined, self.by) if one.name not in differ]
         some = [self._given(one) for one in found]
