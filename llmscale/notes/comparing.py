@@ -28,8 +28,10 @@ COMPARED_BY_6ND = Kind(
 LADDERS_DIFFER = Kind(
     "ladders-differ",
     WRONG,
-    when="along ladders recipes have tokens per parameter that differ {limit:g}-fold or more",
-    means="A part of the multiplier is another split of the budget, not the recipe.",
+    when="along ladders recipes have tokens per parameter that differ {limit:g}-fold or more, or "
+    "the runs of a grid that count next to a ladder 1.1-fold",
+    means="A part of the multiplier is another split of the budget, not the recipe: little near "
+    "the best split, and much far from it.",
     remedy="Train both with the same tokens per parameter, or on several tokens at each size, "
     "which tells each one's best split.",
     limit=1.3,

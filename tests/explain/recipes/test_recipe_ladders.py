@@ -39,6 +39,8 @@ def test_a_ladder_saves_nothing_over_a_grid_of_the_same_recipe(seed: int, ratio:
         f"of grid 7 runs of 49 count, which have {nearest:g} tokens per parameter, as ladder"
     )
     assert f"runs: {counted}" in str(found)
+    is_off = max(ratio / nearest, nearest / ratio) > 1.1
+    assert ("ladders-differ" in {note.code for note in found.notes}) == is_off
     assert [one["runs_counted"] for one in found.to_json()["recipes"]] == [7, 14]
 
 
