@@ -28,8 +28,10 @@ COMPARED_BY_6ND = Kind(
 LADDERS_DIFFER = Kind(
     "ladders-differ",
     WRONG,
-    when="along ladders recipes have tokens per parameter that differ {limit:g}-fold or more",
-    means="A part of the multiplier is another split of the budget, not the recipe.",
+    when="along ladders recipes have tokens per parameter that differ {limit:g}-fold or more, or "
+    "the runs of a grid that count next to a ladder 1.1-fold",
+    means="A part of the multiplier is another split of the budget, not the recipe: little near "
+    "the best split, and much far from it.",
     remedy="Train both with the same tokens per parameter, or on several tokens at each size, "
     "which tells each one's best split.",
     limit=1.3,
@@ -111,6 +113,16 @@ RUN_OFF_LAW = Kind(
     "has such a one by chance",
     means="It counts less, as Student's t weighs it, and moves the multiplier little.",
     remedy="Look at its curve for a spike, and train it again or leave it out: --where.",
+)
+LARGEST_RUNS_MISSED = Kind(
+    "largest-runs-missed",
+    WRONG,
+    when="the laws drawn miss a recipe's largest runs by 1% of the loss or more, and by {limit:g} "
+    "standard errors of their mean or more",
+    means="No law of this form fits all of its runs: the multiplier there and beyond is off.",
+    remedy="Compare larger runs only: --where 'params > 1e8'; or find what is wrong with the runs "
+    "that are off.",
+    limit=2.0,
 )
 FLOOR_MISSES = Kind(
     "floor-misses",

@@ -24,6 +24,8 @@ from llmscale.settings.tables import with_keywords
 
 _TELLING = ("recipe", "optimizer", "arch", "architecture", "data", "dataset", "schedule", "model")
 """Columns that often tell recipes apart."""
+_COMPARED_IN = {"params": "N", "tokens": "D", "flops": "C", "loss": "the loss"}
+"""What no recipe is told apart by."""
 _MOST_RECIPES = 12
 _BASELINES = ("default", "base", "baseline")
 """Values of `by` that are the baseline, if it is not named."""
@@ -123,6 +125,7 @@ def _tables(
     table = read_runs(named[0][1] if named else None, **reading)
     if spec.by is None:
         raise _nothing_to_compare(table)
+    _check_tells(table, spec.by)
     found = groups(table, spec.by)
     if len(found) < 2:
         raise InputError(
@@ -139,6 +142,17 @@ def _tables(
 def _check_number(number: int, said: str, fix: str) -> None:
     if number > _MOST_RECIPES:
         raise InputError(f"{said}, and {_MOST_RECIPES} recipes are compared at most", fix)
+
+
+def _check_tells(table: RunTable, by: str) -> None:
+    """Raise InputError for a column of what recipes are compared in."""
+    for name, letter in _COMPARED_IN.items():
+        if by in (name, table.columns.get(name)):
+            raise InputError(
+                f"--by {by} is the column of {letter}, which changes within each recipe and tells "
+                "none apart",
+                f"name a column that says how runs were trained{_columns_said(table)}",
+            )
 
 
 def _is_bare(name: str) -> bool:

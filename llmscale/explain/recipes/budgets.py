@@ -56,8 +56,10 @@ def extrapolated(
 
 
 def extrapolated_said(found: Sequence[Extrapolated]) -> Iterator[str]:
-    """A sentence for each budget."""
-    for flops in dict.fromkeys(one.flops for one in found):
+    """A sentence on the largest of the budgets, at which recipes need the most, that names the
+    others."""
+    budgets = sorted({one.flops for one in found}, reverse=True)
+    for flops in budgets[:1]:
         those = [one for one in found if one.flops == flops]
         first, *more = [(one.recipe, digits.times(one.times)) for one in those]
         needs = both([f"{first[0]} needs {first[1]}", *(" ".join(one) for one in more)])
@@ -66,7 +68,8 @@ def extrapolated_said(found: Sequence[Extrapolated]) -> Iterator[str]:
             if more
             else ("its own largest run: that multiplier is")
         )
+        lower = both([f"{one:.3g}" for one in budgets[1:]])
         yield (
             f"to reach {possessive(those[0].baseline)} loss at {flops:.3g} FLOPs {needs} {whose} "
-            "extrapolated"
+            f"extrapolated{f', as at {lower} FLOPs' if lower else ''}"
         )

@@ -27,6 +27,7 @@ from llmscale.explain.recipes.frontiers import (
 )
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined, join
 from llmscale.explain.recipes.loss_units import check_ratios, check_units
+from llmscale.explain.recipes.missed import missed_notes
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier, possessive
 from llmscale.explain.recipes.outlying import Outlying, draws_of
 from llmscale.explain.recipes.posterior import LawDraws
@@ -122,6 +123,7 @@ def compare_recipes(
             *notes_of(joined, settings, by),
             *_of_splits(joined, draws, today),
             *_of_outlying(joined, outlying),
+            *missed_notes(joined, draws),
             *_of_draws(draws, multipliers, today),
         ),
     )

@@ -16,10 +16,10 @@ from llmscale.explain.recipes.budgets import (
     extrapolated_said,
     is_same_budget,
 )
-from llmscale.explain.recipes.differing import Difference, given_by_some
+from llmscale.explain.recipes.differing import Difference, given_by_some, gives_settings
 from llmscale.explain.recipes.frontiers import Frontiers
 from llmscale.explain.recipes.gate import Gate
-from llmscale.explain.recipes.joined import LADDER, Joined
+from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier, possessive
 from llmscale.explain.recipes.power import Power, power_said
 from llmscale.notes import with_codes
@@ -28,6 +28,7 @@ _LAWS = {LADDER: "L = E + A/C^alpha for each recipe, along the ladder of its run
 _ONE_SIZE = "L = E + A/C^alpha for each recipe, of one size with more tokens"
 _SURFACE = "L = E + A/N^alpha + B/D^beta for each recipe, at its best split of the budget"
 _NAMES = {"alpha": "exponent alpha", "beta": "exponent beta", "E": "floor E"}
+_TAKEN_EQUAL = "text, tokenizer, batch size and learning rates are taken to be equal"
 _FEW, _LONG = 3, 14
 """Recipes that have a sentence each, and letters of a baseline's name that have room in a
 heading."""
@@ -208,6 +209,9 @@ class RecipeComparison:
     @property
     def setting(self) -> str:
         """The settings by which recipes differ, as far as the tables say."""
+        if not gives_settings(self.joined, self.by):
+            besides = f" but {self.by}" if self.by else ""
+            return f"the tables give none{besides}: {_TAKEN_EQUAL}"
         differ = {one.name for one in self.settings}
         found = [one for one in given_by_some(self.joined, self.by) if one.name not in differ]
         some = [self._given(one) for one in found]
@@ -254,6 +258,7 @@ class RecipeComparison:
         if self.why_baseline:
             yield "baseline", f"{self.baseline}, {self.why_baseline} (--baseline names another)"
         yield "settings", self.setting
+        yield from (("runs", str(one)) for one in self.joined.counted)
         if len(self.same) < len(self.names) - 1:
             for text in extrapolated_said(self.extrapolated):
                 yield "extrapolated", text
@@ -287,6 +292,7 @@ class RecipeComparison:
                 {
                     "recipe": name,
                     "runs": len(table.frame),
+                    "runs_counted": int((self.joined.frame[RECIPE] == name).sum()),
                     "source": str(table.path),
                     "columns": dict(table.columns),
                     "excluded": [

@@ -116,6 +116,11 @@ def given_by_some(joined: Joined, by: str | None) -> tuple[Difference, ...]:
     return tuple(found.values())
 
 
+def gives_settings(joined: Joined, by: str | None) -> bool:
+    """Whether the tables have a column of a setting."""
+    return any(True for _ in _columns(joined, joined.frame, by))
+
+
 def mixed_within(joined: Joined, by: str | None) -> Iterator[tuple[str, list[str]]]:
     """The recipes of which runs of one size and tokens differ in settings that are known to change
     the training, with these; but for learning rates."""

@@ -2,6 +2,7 @@
 of compute, with bands."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ from llmscale.explain.figures._text import literal, with_mathematics
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.comparison import RecipeComparison
 from llmscale.explain.recipes.joined import RECIPE
+from llmscale.explain.recipes.multiplier import Multiplier
 
 WIDTH_INCHES = 5.2
 _HEIGHT = 0.95
@@ -37,8 +39,10 @@ _BEYOND = 10.0
 """The laws go so far beyond the runs, or as far as is asked for."""
 _MOST, _LEAST = 8.0, 0.125
 """Of multipliers that are drawn,"""
-_MOST_TODAY, _LEAST_TODAY = 1e4, 1e-4
-"""and of those at today's scale."""
+_MOST_ASKED, _LEAST_ASKED = 1e4, 1e-4
+"""and of those at today's scale and at others that were asked for."""
+_LEAST_OF_BAND = 0.5
+"""Of the lowest loss: bands may reach lower."""
 _LONGEST = 20
 """Letters of a recipe's name."""
 _APART = 0.011
@@ -117,7 +121,8 @@ def _laws(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
         _line(ax, C, (low_RX[place], middle_RX[place], high_RX[place]), inside, look["color"])
         runs = frame[frame[RECIPE] == name]
         ax.plot(runs["flops"], runs["loss"], ls="", ms=2.8, mew=0, alpha=0.8, zorder=4, **look)
-    least = min(float(frame["loss"].min()), float(middle_RX.min()))
+    lowest = max(float(low_RX.min()), _LEAST_OF_BAND * float(middle_RX.min()))
+    least = min(float(frame["loss"].min()), lowest)
     most = max(float(frame["loss"].max()), float(middle_RX[:, 0].max()))
     in_nats = found.metric == "loss"
     log_loss_axis(ax, padded(least, most, 0.06), most=6, perplexity=in_nats)
@@ -135,13 +140,8 @@ def _multipliers(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
         _line(ax, C, (low, middle, high), found.today >= C, looks[name]["color"])
         ends += [float(low.min()), float(high.max())]
     length = math.log(C[-1] / C[0])
-    for place, one in enumerate(found.at()):
-        if math.isfinite(one.value):
-            aside = math.exp(_APART * length * (place - 0.5 * (len(found.at()) - 1)))
-            bars = [[one.value - one.low], [min(one.high, 1e6) - one.value]]
-            look: Look = {"ls": "", "ms": 3.4, "lw": 1.1, "zorder": 5, **looks[one.recipe]}
-            ax.errorbar([aside * one.flops], [one.value], bars, elinewidth=1.1, **look)
-            shown += [max(one.low, _LEAST_TODAY), min(one.high, _MOST_TODAY)]
+    for flops in found.scales:
+        shown += _bars(ax, found.at(flops), looks, length)
     for crossing in found.crossings:
         if crossing.claimed_at_all:
             mark: Look = {"color": looks[crossing.recipe]["color"], "mfc": "white", "zorder": 6}
@@ -153,6 +153,21 @@ def _multipliers(ax: Axes, found: RecipeComparison, log_C: Array) -> None:
     set_axis(ax.yaxis, "log", limits)
     fixed_ticks(ax.yaxis, _ticks(*limits))
     ax.set_ylabel("Compute multiplier")
+
+
+def _bars(
+    ax: Axes, found: Sequence[Multiplier], looks: Mapping[str, Look], length: float
+) -> list[float]:
+    """The multipliers at one budget with their intervals, side by side, and where these end."""
+    shown = []
+    for place, one in enumerate(found):
+        if math.isfinite(one.value):
+            aside = math.exp(_APART * length * (place - 0.5 * (len(found) - 1)))
+            bars = [[one.value - one.low], [min(one.high, 1e6) - one.value]]
+            look: Look = {"ls": "", "ms": 3.4, "lw": 1.1, "zorder": 5, **looks[one.recipe]}
+            ax.errorbar([aside * one.flops], [one.value], bars, elinewidth=1.1, **look)
+            shown += [max(one.low, _LEAST_ASKED), min(one.high, _MOST_ASKED)]
+    return shown
 
 
 def _line(

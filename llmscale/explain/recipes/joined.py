@@ -12,6 +12,7 @@ from llmscale.explain.estimation.identifiability import OnlyALadderError
 from llmscale.explain.estimation.levels import SAME, count_levels, distinct, levels, numbers
 from llmscale.explain.estimation.suitability import no_chinchilla
 from llmscale.explain.laws import Array
+from llmscale.explain.recipes.ladders import Counted, along_ladders, on_ladder
 from llmscale.explain.recipes.noise import Index, blocks_of
 from llmscale.explain.recipes.posterior import RecipeRuns
 from llmscale.explain.table import RunTable
@@ -50,6 +51,8 @@ class Joined:
     flops_per_ND: Array
     repeated: int
     """Rows that repeat another of their recipe, and count once."""
+    counted: tuple[Counted, ...] = ()
+    """The recipes of which only the runs near a ladder count."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,20 +76,21 @@ def join(
 ) -> Joined:
     """The tables as one, by a law that suits all. Raises InputError for runs that no law of them
     can be told from."""
-    parts = []
+    parts = {}
     for name, table in tables.items():
         _check_amounts(name, table)
         part = table.frame.copy()
         part[RECIPE] = name
         part["loss"] = numbers(part, metric)
-        parts.append(part)
-    frame = pd.concat(parts, ignore_index=True)
+        parts[name] = part
+    chosen = _law(tables, law)
+    parts, counting = along_ladders(parts) if chosen == LADDER else (parts, ())
+    frame = pd.concat(parts.values(), ignore_index=True)
     repeats_R = _repeats(frame)
     frame = frame[~repeats_R]
     names = tuple(tables)
     in_order = _by_content(frame, names)
     frame = _in_order(frame, in_order)
-    chosen = _law(tables, law)
     recipe_R = _places(frame, in_order)
     loss = frame["loss"].to_numpy(dtype=float)
     if floor is not None and not 0 <= floor < loss.min():
@@ -113,7 +117,7 @@ def join(
     flops_per_ND = per_ND.groupby(frame[RECIPE]).median().reindex(list(names)).to_numpy(dtype=float)
     pairing = _pairing(frame, point_R, _places(frame, names), seed_R)
     repeated = int(repeats_R.sum())
-    return Joined(dict(tables), frame, chosen, runs, pairing, flops_per_ND, repeated)
+    return Joined(dict(tables), frame, chosen, runs, pairing, flops_per_ND, repeated, counting)
 
 
 def _by_content(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
@@ -175,7 +179,7 @@ def _check_amounts(name: str, table: RunTable) -> None:
 
 def _law(tables: Mapping[str, RunTable], asked: str | None) -> str:
     """The law that was asked for, or in N and D if each recipe tells one. Raises InputError."""
-    reasons = {name: no_chinchilla(table.frame) for name, table in tables.items()}
+    reasons = {name: _no_surface(table.frame) for name, table in tables.items()}
     lacking = [(name, reason) for name, reason in reasons.items() if reason is not None]
     if asked == SURFACE and lacking:
         name, reason = lacking[0]
@@ -192,6 +196,18 @@ def _law(tables: Mapping[str, RunTable], asked: str | None) -> str:
             "measure more sizes of one recipe, or better of each",
         )
     return chosen
+
+
+def _no_surface(frame: pd.DataFrame) -> InputError | None:
+    """Why runs tell no law in N and D, or None. On a ladder, even if it is not quite straight, they
+    leave it open whether it is N or D that lowers the loss."""
+    reason = no_chinchilla(frame)
+    if reason is None and on_ladder(frame) is not None:
+        return InputError(
+            "it has about one number of tokens at each size",
+            "train each size on several numbers of tokens",
+        )
+    return reason
 
 
 def _spread(frame: pd.DataFrame, loss: Array) -> Array:

@@ -34,6 +34,7 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
     ),
     "runs-the-same": lambda: llmscale.compare({"a": ladder(), "b": ladder()}),
     "floor-misses": lambda: llmscale.compare({"a": ladder(), "b": ladder(0.5, seed=1)}, floor=0),
+    "largest-runs-missed": lambda: llmscale.compare({"a": ladder(), "b": _with_lower_largest()}),
     "rates-as-repeats": lambda: llmscale.compare(two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
 }
 
@@ -41,6 +42,13 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
 def _with_more_tokens() -> pd.DataFrame:
     table = ladder(0.8, seed=1)
     return table.assign(params=table["params"] / 2, tokens=table["tokens"] * 2)
+
+
+def _with_lower_largest() -> pd.DataFrame:
+    """Both runs of the largest size 6% below what the others say."""
+    table = ladder(0.8, seed=1)
+    table.loc[table["params"] == SIZES[-1], "loss"] *= 0.94
+    return table
 
 
 def _steps() -> pd.DataFrame:
@@ -82,6 +90,14 @@ def test_a_setting_that_only_some_recipes_give_is_told() -> None:
     tables["b"] = tables["b"].assign(batch_tokens=16 * 512, learning_rate=0.02)
     found = llmscale.compare(tables)
     assert found.setting == "recipes differ in lr (a 0.01, b 0.02)"
+
+
+def test_tables_without_settings_are_said_to_be_taken_for_alike() -> None:
+    equal = "text, tokenizer, batch size and learning rates are taken to be equal"
+    assert llmscale.compare(two()).setting == f"the tables give none: {equal}"
+    found = llmscale.compare(one_table("recipe"), by="recipe")
+    assert found.setting == f"the tables give none but recipe: {equal}"
+    assert llmscale.compare(two(lr=(0.01, 0.01))).setting == "recipes differ in none"
 
 
 def test_settings_that_go_with_the_size_are_no_difference_of_recipes() -> None:
@@ -151,9 +167,24 @@ def test_what_a_recipe_needs_beyond_its_own_runs_is_said_to_be_extrapolated() ->
     assert one.times == pytest.approx(2.0, rel=0.05)
     said = "to reach muon's loss at 1.08e+19 FLOPs adamw needs 2"
     assert f"extrapolated: {said}" in str(found)
+    budgets = [7e18, 8e18]
+    found = llmscale.compare({"muon": ladder(0.5), "adamw": ladder(seed=1)}, at=budgets)
+    assert len(found.extrapolated) == 3
+    assert str(found).count("extrapolated: ") == 1
+    assert "that multiplier is extrapolated, as at 8e+18 and 7e+18 FLOPs" in str(found)
     turned = llmscale.compare({"adamw": ladder(seed=1), "muon": ladder(0.5)})
     assert not turned.extrapolated
     assert "extrapolated" not in str(turned)
+
+
+def test_the_figure_shows_the_multipliers_that_were_asked_for() -> None:
+    from llmscale.explain.recipes.figure import draw
+
+    found = llmscale.compare({"a": ladder(), "b": ladder(0.9, exponent=0.19, seed=1)}, at=1e28)
+    low, high = draw(found).figure.axes[1].get_ylim()
+    for one in found.multipliers:
+        assert low < one.value < high
+    assert found.at(1e28)[0].value < 0.125
 
 
 def test_no_runs_are_promised_to_decide_what_is_far_beyond_them() -> None:
@@ -171,6 +202,7 @@ def test_recipes_that_are_told_apart_by_a_number_are_named_by_it() -> None:
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "one table": (lambda: [ladder()], "takes two recipes"),
     "one value": (lambda: ([ladder(data="c4")], {"by": "data"}), "one recipe only"),
+    "a column of N": (lambda: ([one_table("recipe")], {"by": "params"}), "is the column of N"),
     "no such column": (lambda: ([ladder()], {"by": "recipe"}), "no column 'recipe'"),
     "by of two tables": (lambda: ([two()], {"by": "seed"}), "2 are given"),
     "no such baseline": (lambda: ([two()], {"baseline": "c"}), "no recipe 'c'"),
