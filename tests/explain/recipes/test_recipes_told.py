@@ -34,6 +34,7 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
     ),
     "runs-the-same": lambda: llmscale.compare({"a": ladder(), "b": ladder()}),
     "floor-misses": lambda: llmscale.compare({"a": ladder(), "b": ladder(0.5, seed=1)}, floor=0),
+    "losses-far-apart": lambda: llmscale.compare(_with_loss(1.2 * ladder()["loss"])),
     "rates-as-repeats": lambda: llmscale.compare(two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
 }
 
@@ -243,6 +244,23 @@ def test_losses_are_in_the_unit_that_they_are_said_to_be_in() -> None:
     assert llmscale.compare(tables, units={"loss": "nats"}).at()[0].low > 10
     tables["b"] = tables["b"].rename(columns={"loss": "loss_bits"})
     assert llmscale.compare(tables).at()[0].value == pytest.approx(1, rel=1e-4)
+
+
+def test_losses_that_are_as_bits_to_nats_are_doubted_even_if_the_law_is_steep() -> None:
+    N = np.geomspace(1e6, 1.6e7, 5)
+    loss = 0.3 + 4.0 * (N / 1e6) ** -0.42
+    noise = np.exp(0.002 * np.random.default_rng(0).standard_normal((2, 5)))
+    nats = pd.DataFrame({"params": N, "tokens": 20 * N, "loss": loss * noise[0]})
+    tables = {"a": nats, "b": nats.assign(loss=loss * noise[1] / math.log(2))}
+    (note,) = (note for note in llmscale.compare(tables).notes if "bits" in note.message)
+    assert (note.code, "as bits are of nats" in note.message) == ("losses-far-apart", True)
+    assert not llmscale.compare(tables, units={"loss": "nats"}).notes
+
+
+def test_a_recipe_that_saves_more_than_any_published_one_is_doubted() -> None:
+    for k, doubted in [(0.07, True), (0.3, False), (3.5, False)]:
+        found = llmscale.compare({"a": ladder(), "b": ladder(k, seed=1)})
+        assert ("losses-far-apart" in {note.code for note in found.notes}) == doubted
 
 
 @pytest.mark.parametrize("case", BAD)
