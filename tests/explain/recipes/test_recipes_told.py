@@ -263,6 +263,25 @@ def test_a_recipe_that_saves_more_than_any_published_one_is_doubted() -> None:
         assert ("losses-far-apart" in {note.code for note in found.notes}) == doubted
 
 
+def test_pairs_are_said_to_gain_what_they_gain_over_all_runs() -> None:
+    tables = {"a": ladder(common=0.9), "b": ladder(0.8, common=0.9)}
+    every = llmscale.compare(tables)
+    assert every.pairing.startswith("12 pairs of runs with the same size, tokens and seed; ")
+    others = tables["b"]["seed"] + 5
+    tables["b"]["seed"] = others.where(tables["b"].index >= 6, others - 5)
+    half = llmscale.compare(tables)
+    assert "6 pairs of runs with the same size, tokens and seed, 50% of all runs; " in half.pairing
+    left = 1.0 - half.paired_share
+    # Six pairs, and six unpaired runs of each: a pair tells 1/left of what those tell.
+    gain = 1.0 - (0.5 / left + 0.5) ** -0.5
+    assert half.pairing.endswith(f"{gain:.0%} narrower")
+    assert every.pairing.endswith(f"{1.0 - (1.0 - every.paired_share) ** 0.5:.0%} narrower")
+    tables["b"]["seed"] = others.where(tables["b"].index >= 1, others - 5)
+    alike = "the same size, tokens and seed"
+    one = f"1 pair of runs with {alike}; too few to tell what they share"
+    assert llmscale.compare(tables).pairing == one
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_recipes_that_do_not_compare_are_refused_with_the_reason(case: str) -> None:
     make, said = BAD[case]
