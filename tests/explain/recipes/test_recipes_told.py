@@ -257,6 +257,15 @@ def test_losses_that_are_as_bits_to_nats_are_doubted_even_if_the_law_is_steep() 
     assert not llmscale.compare(tables, units={"loss": "nats"}).notes
 
 
+@pytest.mark.parametrize("in_bits", [(3, 4, 5), (0,), (2,), (0, 1)])
+def test_losses_of_one_recipe_in_two_units_are_told(in_bits: tuple[int, ...]) -> None:
+    size = np.repeat(np.arange(len(SIZES)), 2)
+    mixed = ladder(0.8, seed=1)["loss"] * np.where(np.isin(size, in_bits), 1 / math.log(2), 1.0)
+    notes = {note.code: note.message for note in llmscale.compare(_with_loss(mixed)).notes}
+    assert notes["losses-step"].startswith("losses of b step (")
+    assert "as bits and nats are" in notes["losses-step"]
+
+
 def test_a_recipe_that_saves_more_than_any_published_one_is_doubted() -> None:
     for k, doubted in [(0.07, True), (0.3, False), (3.5, False)]:
         found = llmscale.compare({"a": ladder(), "b": ladder(k, seed=1)})
