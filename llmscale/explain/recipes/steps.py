@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from llmscale.errors import Note, listed
-from llmscale.explain.estimation.levels import levels, numbers
+from llmscale.explain.estimation.levels import SAME, levels, numbers
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
 from llmscale.notes.comparing import LOSSES_STEP
@@ -28,13 +28,21 @@ def step_notes(joined: Joined) -> Iterator[Note]:
     for name in joined.names:
         own = joined.frame[joined.frame[RECIPE] == name]
         points = own.assign(level=levels(numbers(own, "flops"))).groupby("level")
-        middle = points[["flops", "loss"]].median()
+        middle = points[["flops", "loss", "params", "tokens"]].median()
+        if not all(_rises(numbers(middle, column)) for column in ("params", "tokens")):
+            continue
         said = list(_steps(numbers(middle, "flops"), numbers(middle, "loss")))
         if said:
             yield LOSSES_STEP.note(
                 f"losses of {name} step ({listed(said, _MOST_SAID, '; ')}): some are of another "
                 f"unit (bits are {math.exp(_BITS):.4g} times nats), text or setting"
             )
+
+
+def _rises(values_P: Array) -> bool:
+    """Whether sizes or tokens rise with compute, as far as they are known: else the larger budget
+    may be split worse, which raises its loss."""
+    return not (np.diff(values_P) < -SAME * values_P[:-1]).any()
 
 
 def _steps(flops_P: Array, loss_P: Array) -> Iterator[str]:
