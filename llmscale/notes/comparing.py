@@ -36,6 +36,25 @@ LADDERS_DIFFER = Kind(
     "which tells each one's best split.",
     limit=1.3,
 )
+LOSSES_FAR_APART = Kind(
+    "losses-far-apart",
+    WRONG,
+    when="a recipe takes or saves more than {limit:g} times the compute, or its losses are the "
+    "baseline's times 1.4427 at all runs, as bits are of nats",
+    means="The largest gains of one recipe that were published are of 2 to 3 times: the losses "
+    "seem to be of another text, tokenizer or unit.",
+    remedy="Measure both on one text in one unit; if they are, say so: --units loss=nats.",
+    limit=10,
+)
+LOSSES_STEP = Kind(
+    "losses-step",
+    WRONG,
+    when="along a ladder losses of a recipe rise with compute, or fall far more steeply than "
+    "elsewhere, by a factor of {limit:g} or more beyond the slope of the others",
+    means="Losses fall smoothly with compute: some seem to be of another unit, text or setting.",
+    remedy="Give all losses in one unit (1 nat is 1.4427 bits), or leave such runs out: --where.",
+    limit=1.2,
+)
 FLOPS_DIFFER = Kind(
     "flops-differ",
     DOUBT,

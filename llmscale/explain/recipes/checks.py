@@ -12,6 +12,7 @@ from llmscale.explain.estimation.levels import levels, numbers
 from llmscale.explain.recipes.differing import TEXTS, Difference, is_label, mixed_within
 from llmscale.explain.recipes.floors import floor_notes
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined
+from llmscale.explain.recipes.steps import step_notes
 from llmscale.explain.table import RunTable
 from llmscale.notes.comparing import (
     FLOPS_DIFFER,
@@ -110,6 +111,7 @@ def check_overlap(joined: Joined) -> None:
 
 def notes_of(joined: Joined, found: Sequence[Difference], by: str | None) -> Iterator[Note]:
     """What to know of the design of a comparison, whose settings differ as was `found`."""
+    yield from step_notes(joined)
     yield from _allocation(joined)
     yield from _counts_of_compute(joined)
     yield from _rates(joined)

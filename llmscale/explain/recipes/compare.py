@@ -26,7 +26,7 @@ from llmscale.explain.recipes.frontiers import (
     noise_of,
 )
 from llmscale.explain.recipes.joined import LADDER, RECIPE, Joined, join
-from llmscale.explain.recipes.loss_units import check_ratios, check_units
+from llmscale.explain.recipes.loss_units import check_ratios, check_units, ratio_notes
 from llmscale.explain.recipes.missed import missed_notes
 from llmscale.explain.recipes.multiplier import Crossing, Multiplier, possessive
 from llmscale.explain.recipes.outlying import Outlying, draws_of
@@ -120,6 +120,7 @@ def compare_recipes(
             *of_flops,
             *_of_repeats(joined),
             *_of_same(joined, same),
+            *ratio_notes(joined, multipliers[: len(joined.names) - 1]),
             *notes_of(joined, settings, by),
             *_of_splits(joined, draws, today),
             *_of_outlying(joined, outlying),

@@ -29,6 +29,8 @@ _ONE_SIZE = "L = E + A/C^alpha for each recipe, of one size with more tokens"
 _SURFACE = "L = E + A/N^alpha + B/D^beta for each recipe, at its best split of the budget"
 _NAMES = {"alpha": "exponent alpha", "beta": "exponent beta", "E": "floor E"}
 _TAKEN_EQUAL = "text, tokenizer, batch size and learning rates are taken to be equal"
+_LEAST_PAIRS = 4
+"""Fewer tell nothing of what pairs share."""
 _FEW, _LONG = 3, 14
 """Recipes that have a sentence each, and letters of a baseline's name that have room in a
 heading."""
@@ -236,12 +238,28 @@ class RecipeComparison:
         if not pairing.pairs:
             return f"none, since {pairing.why_not}"
         alike = "size, tokens and seed" if pairing.seeds else "size and tokens"
-        left = math.sqrt(max(1.0 - self.paired_share, 0.0))
+        found = f"{counted(pairing.pairs, 'pair')} of runs with the same {alike}"
+        if pairing.pairs < _LEAST_PAIRS:
+            return f"{found}; too few to tell what they share"
+        share = self._share_in_pairs
+        among = "" if share == 1.0 else f", {share:.0%} of all runs"
         return (
-            f"{counted(pairing.pairs, 'pair')} of runs with the same {alike}; "
-            f"{self.paired_share:.0%} of their noise is common to both and cancels, which makes "
-            f"intervals {1.0 - left:.0%} narrower"
+            f"{found}{among}; {self.paired_share:.0%} of their noise is common to both and "
+            f"cancels, which makes intervals {1.0 - self._width_left(share):.0%} narrower"
         )
+
+    @property
+    def _share_in_pairs(self) -> float:
+        """The share of the runs of the baseline and of each other recipe that are in a pair."""
+        runs = self.joined.frame[RECIPE].value_counts()
+        of_each = sum(int(runs[self.baseline] + runs[name]) for name in self.names[1:])
+        return min(2.0 * self.joined.pairing.pairs / of_each, 1.0)
+
+    def _width_left(self, share: float) -> float:
+        """The width of intervals with this share of runs in pairs, in units of that without pairs:
+        a pair tells as much as 1/(1 - s) runs of each that do not pair."""
+        left = max(1.0 - self.paired_share, 0.0)
+        return math.sqrt(left / (share + (1.0 - share) * left)) if left else 0.0
 
     @property
     def reading(self) -> str:

@@ -1,5 +1,6 @@
 """Whether the FLOPs of recipes are of one count, which their multiplier is a ratio of."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -23,6 +24,17 @@ _MOST_CHANGE = 1.5
 """The factor by which recipes' C/(6ND) may change, one against another, over the sizes of both: a
 context or a vocabulary changes attention's share by less."""
 _MOST_SCATTER = 3.0
+_ALIKE = 1.5
+"""The factor by which attention's share is off what contexts and widths say, with other shapes."""
+_CONTEXTS = (
+    "context",
+    "context_length",
+    "seq_len",
+    "seq_length",
+    "sequence_length",
+    "ctx",
+    "ctx_len",
+)
 _BY_6ND = "--columns flops=none compares by C = 6ND"
 
 
@@ -110,16 +122,24 @@ def _compared(tables: Mapping[str, RunTable], ratios: Mapping[str, Array]) -> tu
     small, large = _shared_sizes(trends)
     ends = [np.array([trend.at(N) for trend in trends.values()]) for N in (small, large)]
     change = ends[1] / ends[0]
-    if change.max() > _MOST_CHANGE * change.min():
-        said = listed(
-            f"{name} from {trend.at(small):.2g} to {trend.at(large):.2g}"
-            for name, trend in trends.items()
-        )
+    contexts = _contexts(tables)
+    drifts = change.max() > _MOST_CHANGE * change.min()
+    if drifts and not _is_attention(contexts, (small, large), ends):
+        said = _from_to(trends, small, large)
         raise InputError(
             f"C/(6ND) of the recipes changes otherwise with size, between N {format_count(small)} "
             f"and {format_count(large)}: {said}. That would decide the comparison",
             f"count the FLOPs of all in one way; {_BY_6ND}, and --units flops=1 takes them as they "
-            "stand",
+            "stand (right if a longer context is the cause, whose attention weighs more in small "
+            "models)",
+        )
+    if drifts:
+        said = _from_to(trends, small, large)
+        return (
+            FLOPS_DIFFER.note(
+                f"at equal N and D recipes have other FLOPs (C/(6ND): {said}), as their contexts "
+                "explain: attention is a part of the multiplier"
+            ),
         )
     middle = np.sqrt(ends[0] * ends[1])
     if middle.max() < _DIFFER * middle.min():
@@ -131,6 +151,40 @@ def _compared(tables: Mapping[str, RunTable], ratios: Mapping[str, Array]) -> tu
             f"multiplier: if they are only counted otherwise, {_BY_6ND}"
         ),
     )
+
+
+def _from_to(trends: Mapping[str, FlopsTrend], small: float, large: float) -> str:
+    return listed(
+        f"{name} from {trend.at(small):.2g} to {trend.at(large):.2g}"
+        for name, trend in trends.items()
+    )
+
+
+def _contexts(tables: Mapping[str, RunTable]) -> Array | None:
+    """The context of every recipe; None unless each has one."""
+    found = []
+    for table in tables.values():
+        column = next((name for name in _CONTEXTS if name in table.frame), None)
+        values = {} if column is None else set(numbers(table.frame, column).tolist())
+        if len(values) != 1:
+            return None
+        found.append(float(min(values)))
+    return np.array(found)
+
+
+def _is_attention(contexts: Array | None, sizes: tuple[float, float], ends: list[Array]) -> bool:
+    """Whether what C has above 6ND is attention's: as much for each token of context in all
+    recipes, and less in large models, no faster than as they get wider at one depth."""
+    if contexts is None or len(set(contexts.tolist())) < 2:
+        return False
+    above = np.array(ends) - 1.0
+    if not (contexts > 0).all() or not (above > 0).all():
+        return False
+    for_each = above / contexts
+    alike = (for_each.max(axis=1) < _ALIKE * for_each.min(axis=1)).all()
+    falls = above[0] / above[1]
+    fastest = _ALIKE * math.sqrt(sizes[1] / sizes[0])
+    return bool(alike and (falls > 1.0).all() and (falls < fastest).all())
 
 
 def _shared_sizes(trends: Mapping[str, FlopsTrend]) -> tuple[float, float]:

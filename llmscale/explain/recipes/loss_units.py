@@ -5,30 +5,34 @@ are the same multiple of the baseline's at all runs, and one that takes many tim
 reach, are of another unit, tokenizer or text."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, both, listed
+from llmscale.errors import InputError, Note, both, listed
 from llmscale.explain import digits
 from llmscale.explain.estimation.levels import levels, numbers
 from llmscale.explain.laws import Array
 from llmscale.explain.recipes.differing import equal_runs
 from llmscale.explain.recipes.joined import RECIPE, Joined
+from llmscale.explain.recipes.multiplier import Multiplier
 from llmscale.explain.table import RunTable, parse_units
 from llmscale.explain.table.columns.names import is_training, per_byte
+from llmscale.notes.comparing import LOSSES_FAR_APART
 
 _LEAST_POINTS = 3
 _FAR, _CONSTANT = math.log(1.25), 0.1
 """In ln L: how far losses are from the baseline's, and how far from the same ratio, ends left
 out."""
-_LEAST_TIMES = 10.0
-"""Of the compute: the largest gains of one recipe that were published are of 2 to 3 times."""
+_FAR_TIMES = math.log(LOSSES_FAR_APART.limit)
+"""In ln of the compute: the largest gains of one recipe that were published are of 2 to 3 times."""
 _BITS = math.log(1.0 / math.log(2.0))
 _OF_BITS = 0.11
 """How far ln of a ratio may be from that of nats and bits: recipes differ besides."""
+_JUST_BITS, _JUST_CONSTANT = 0.01, 0.02
+"""The same of losses that differ in the unit only, and how far these are from the same ratio."""
 _LEAST_SLOPE, _MOST_SAID = 1e-3, 300.0
 _UNIT_COLUMNS = ("loss_unit", "unit", "loss_type", "metric", "metric_name")
 
@@ -56,11 +60,39 @@ def check_units(tables: Mapping[str, RunTable], by: str | None) -> None:
 def check_ratios(joined: Joined) -> None:
     """Raise InputError for losses that are too large a multiple of the baseline's, and too constant
     a one, to be a recipe's doing, unless the unit was told."""
-    if any(_unit_told(table) or table.metric != "loss" for table in joined.tables.values()):
+    if _may_differ(joined):
+        for ratio in _ratios(joined):
+            if ratio.of_unit:
+                raise _other_unit(ratio)
+
+
+def ratio_notes(joined: Joined, multipliers: Sequence[Multiplier]) -> Iterator[Note]:
+    """What is to be doubted of losses that are further apart than recipes are, unless the unit was
+    told. `multipliers` are those at the largest compute that all have."""
+    if not _may_differ(joined):
         return
-    for ratio in _ratios(joined):
-        if ratio.of_unit:
-            raise _other_unit(ratio)
+    for ratio, one in zip(_ratios(joined), multipliers, strict=True):
+        times = max(one.value, 1.0 / one.value)
+        apart = (
+            f"the losses of {ratio.high} are {math.exp(ratio.middle):.4g} times those of "
+            f"{ratio.low} at {ratio.where}"
+        )
+        if ratio.just_bits:
+            yield LOSSES_FAR_APART.note(
+                f"{apart}, as bits are of nats ({math.exp(_BITS):.4g}): if {ratio.high} is in "
+                "bits, name its column loss_bits"
+            )
+        elif times > LOSSES_FAR_APART.limit:
+            takes = f"takes {digits.times(times, 2)} the" if times < math.inf else "is beyond any"
+            yield LOSSES_FAR_APART.note(
+                f"{apart}, which {takes} compute, and no published "
+                "recipe saves so much: are they of another text, tokenizer or unit?"
+            )
+
+
+def _may_differ(joined: Joined) -> bool:
+    """Whether losses may be of several units, for all that was told."""
+    return not any(_unit_told(table) or table.metric != "loss" for table in joined.tables.values())
 
 
 @dataclass(frozen=True)
@@ -79,12 +111,21 @@ class _Ratio:
         return float(np.median(self.log_ratio_P))
 
     @property
+    def spread(self) -> float:
+        """How far the ratios are from one another, ends left out."""
+        low, high = np.quantile(self.log_ratio_P, [0.1, 0.9])
+        return float(high - low)
+
+    @property
     def of_unit(self) -> bool:
         """Whether that is no recipe's doing."""
-        low, high = np.quantile(self.log_ratio_P, [0.1, 0.9])
-        times = self.middle / self.slope
-        constant = high - low <= _CONSTANT
-        return constant and self.middle > _FAR and times > math.log(_LEAST_TIMES)
+        is_far = self.middle > _FAR and self.middle / self.slope > _FAR_TIMES
+        return is_far and self.spread <= _CONSTANT
+
+    @property
+    def just_bits(self) -> bool:
+        """Whether the losses are those of bits and nats, and of nothing else."""
+        return abs(self.middle - _BITS) < _JUST_BITS and self.spread < _JUST_CONSTANT
 
     @property
     def of_bits(self) -> bool:

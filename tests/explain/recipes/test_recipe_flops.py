@@ -70,3 +70,25 @@ def test_flops_that_would_decide_a_comparison_are_refused(
 
 def test_flops_that_are_said_to_be_right_are_taken_as_they_stand() -> None:
     assert llmscale.compare(counted(1, _DRIFT), units="flops=1").multipliers[0].value < 0.9
+
+
+def with_attention(context: int, *, seed: int = 0, counted: bool = True) -> pd.DataFrame:
+    """One recipe, with C = 6ND + 12 L d T D (Kaplan et al. 2020, table 1, forward and backward) of
+    models of six depths and widths."""
+    depth, width = np.array([6, 8, 12, 16, 20, 24]), np.array([384, 512, 640, 768, 1024, 1280])
+    table = ladder(seed=seed, sizes=12 * depth * width**2, context=context)
+    attention = np.repeat(12 * depth * width, 2) * context * table["tokens"]
+    return table.assign(flops=table["flops"] + counted * attention)
+
+
+def test_flops_of_attention_over_a_longer_context_are_only_noted() -> None:
+    found = llmscale.compare({"a": with_attention(1024), "b": with_attention(8192, seed=1)})
+    (note,) = (note for note in found.notes if note.code == "flops-differ")
+    assert "a from 1.4 to 1.1, b from 4.5 to 2.1), as their contexts explain" in note.message
+    uncounted = with_attention(1024, counted=False)
+    for first, column in [(uncounted, "context"), (with_attention(1024), "other")]:
+        tables = {"a": first, "b": with_attention(8192, seed=1)}
+        tables = {name: table.rename(columns={"context": column}) for name, table in tables.items()}
+        with pytest.raises(InputError) as error:
+            llmscale.compare(tables)
+        assert "if a longer context is the cause" in str(error.value.fix)

@@ -35,6 +35,7 @@ NOTES: dict[str, Callable[[], RecipeComparison]] = {
     "runs-the-same": lambda: llmscale.compare({"a": ladder(), "b": ladder()}),
     "floor-misses": lambda: llmscale.compare({"a": ladder(), "b": ladder(0.5, seed=1)}, floor=0),
     "largest-runs-missed": lambda: llmscale.compare({"a": ladder(), "b": _with_lower_largest()}),
+    "losses-far-apart": lambda: llmscale.compare(_with_loss(1.2 * ladder()["loss"])),
     "rates-as-repeats": lambda: llmscale.compare(two(lr=(np.tile([1e-3, 3e-3], 6), 1e-3))),
 }
 
@@ -275,6 +276,51 @@ def test_losses_are_in_the_unit_that_they_are_said_to_be_in() -> None:
     assert llmscale.compare(tables, units={"loss": "nats"}).at()[0].low > 10
     tables["b"] = tables["b"].rename(columns={"loss": "loss_bits"})
     assert llmscale.compare(tables).at()[0].value == pytest.approx(1, rel=1e-4)
+
+
+def test_losses_that_are_as_bits_to_nats_are_doubted_even_if_the_law_is_steep() -> None:
+    N = np.geomspace(1e6, 1.6e7, 5)
+    loss = 0.3 + 4.0 * (N / 1e6) ** -0.42
+    noise = np.exp(0.002 * np.random.default_rng(0).standard_normal((2, 5)))
+    nats = pd.DataFrame({"params": N, "tokens": 20 * N, "loss": loss * noise[0]})
+    tables = {"a": nats, "b": nats.assign(loss=loss * noise[1] / math.log(2))}
+    (note,) = (note for note in llmscale.compare(tables).notes if "bits" in note.message)
+    assert (note.code, "as bits are of nats" in note.message) == ("losses-far-apart", True)
+    assert not llmscale.compare(tables, units={"loss": "nats"}).notes
+
+
+@pytest.mark.parametrize("in_bits", [(3, 4, 5), (0,), (2,), (0, 1)])
+def test_losses_of_one_recipe_in_two_units_are_told(in_bits: tuple[int, ...]) -> None:
+    size = np.repeat(np.arange(len(SIZES)), 2)
+    mixed = ladder(0.8, seed=1)["loss"] * np.where(np.isin(size, in_bits), 1 / math.log(2), 1.0)
+    notes = {note.code: note.message for note in llmscale.compare(_with_loss(mixed)).notes}
+    assert notes["losses-step"].startswith("losses of b step (")
+    assert "as bits and nats are" in notes["losses-step"]
+
+
+def test_a_recipe_that_saves_more_than_any_published_one_is_doubted() -> None:
+    for k, doubted in [(0.07, True), (0.3, False), (3.5, False)]:
+        found = llmscale.compare({"a": ladder(), "b": ladder(k, seed=1)})
+        assert ("losses-far-apart" in {note.code for note in found.notes}) == doubted
+
+
+def test_pairs_are_said_to_gain_what_they_gain_over_all_runs() -> None:
+    tables = {"a": ladder(common=0.9), "b": ladder(0.8, common=0.9)}
+    every = llmscale.compare(tables)
+    assert every.pairing.startswith("12 pairs of runs with the same size, tokens and seed; ")
+    others = tables["b"]["seed"] + 5
+    tables["b"]["seed"] = others.where(tables["b"].index >= 6, others - 5)
+    half = llmscale.compare(tables)
+    assert "6 pairs of runs with the same size, tokens and seed, 50% of all runs; " in half.pairing
+    left = 1.0 - half.paired_share
+    # Six pairs, and six unpaired runs of each: a pair tells 1/left of what those tell.
+    gain = 1.0 - (0.5 / left + 0.5) ** -0.5
+    assert half.pairing.endswith(f"{gain:.0%} narrower")
+    assert every.pairing.endswith(f"{1.0 - (1.0 - every.paired_share) ** 0.5:.0%} narrower")
+    tables["b"]["seed"] = others.where(tables["b"].index >= 1, others - 5)
+    alike = "the same size, tokens and seed"
+    one = f"1 pair of runs with {alike}; too few to tell what they share"
+    assert llmscale.compare(tables).pairing == one
 
 
 @pytest.mark.parametrize("case", BAD)
