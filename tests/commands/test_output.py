@@ -216,12 +216,10 @@ def test_messages_end_at_words_and_commands_stay_whole() -> None:
         "fit again:",
         "llmscale fit x.csv --law all",
     ]
-    formula = Text("chinchilla: as fitted to 40 runs of Hoffmann et al.")
+    cited = Text("chinchilla: as fitted to 40 runs of Hoffmann et al.")
     console = SafeConsole(stderr=False)
     console.width = 30
-    assert (
-        console.hanging(formula).plain == "chinchilla: as fitted to 40\n  runs of Hoffmann et al."
-    )
+    assert console.hanging(cited).plain == "chinchilla: as fitted to 40\n  runs of Hoffmann et al."
     signed = "it would be 0.00623 [-0.00171, 0.0142] lower"
     assert wrapped_lines(signed, 32) == ["it would be 0.00623", "[-0.00171, 0.0142] lower"]
 
