@@ -98,11 +98,11 @@ def times(factor: float, significant: int = 3) -> str:
     return f"{rounded:,.0f}x"
 
 
-def how_far(horizon: float, *, below: bool = False, significant: int = 3) -> str:
+def how_far(horizon: float, *, below: bool = False) -> str:
     """`inside`, `3.1x` or `57x below`: where a point lies that is exp(`horizon`) times beyond the
     runs of a law, or `below` the smallest of them."""
-    said = times(math.exp(horizon), significant)
-    if horizon <= 0 or said == times(1.0, significant):
+    said = times(math.exp(horizon))
+    if horizon <= 0 or said == times(1.0):
         return "inside"
     return f"{said} below" if below else said
 

@@ -10,13 +10,10 @@ from llmscale.errors import Note, both
 from llmscale.explain import digits
 from llmscale.explain.design.proposal import ProposedRun
 from llmscale.explain.design.sizes import OwnSweep
-from llmscale.notes.kind import Weight
+from llmscale.explain.forecast.epochs import weight_of_epochs
 from llmscale.notes.predicting import TEXT_REPEATED
 from llmscale.quantity import format_count
 from llmscale.runs.stored_text import stored_text
-
-_LITTLE_WORTH = 15.0
-"""Past about as many epochs more hardly help: R_D* of Muennighoff et al. (2023) is 15.39."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +55,13 @@ class Text:
         epochs = self.epochs(max(run.tokens for run in runs))
         if epochs <= 1.0:
             return None
-        weight = Weight.NEWS
-        if epochs > TEXT_REPEATED.limit:
-            weight = Weight.DOUBT if epochs <= _LITTLE_WORTH else Weight.WRONG
         return TEXT_REPEATED.note(
             f"the text has {format_count(self.tokens)} training tokens, and the proposed runs go "
             f"over it up to {epochs:.3g} times: the law takes every pass for new text, so the runs "
             "will lie above what it expects, and so will its forecasts then; get more text, or "
             f"keep runs below {format_count(self.tokens)} tokens (--max-run-flops, "
             "--tokens-per-param)",
-            weight,
+            weight_of_epochs(epochs),
         )
 
     def to_json(self, runs: Sequence[ProposedRun], target: float) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """What makes a plan less certain than it seems, besides what the forecast says of itself."""
 
 from llmscale.errors import Note
+from llmscale.explain.forecast.epochs import weight_of_epochs
 from llmscale.explain.planning.budget import Budget
 from llmscale.explain.planning.judge import Judge
 from llmscale.explain.planning.real_shape import RealShape
@@ -67,14 +68,11 @@ def text_repeated(judge: Judge, tokens: float) -> Note | None:
     if judge.unique is None or tokens <= judge.unique:
         return None
     epochs = tokens / judge.unique
-    weight = Weight.NEWS
-    if epochs > TEXT_REPEATED.limit:
-        weight = Weight.DOUBT if epochs <= R_D_STAR else Weight.WRONG
     return TEXT_REPEATED.note(
         f"the text is shorter than the run: {format_count(judge.unique)} unique tokens are gone "
         f"over {three_digits(epochs)} times; up to {TEXT_REPEATED.limit:g} epochs are nearly worth "
         f"new text, and past about {R_D_STAR:.0f} more of them hardly help",
-        weight,
+        weight_of_epochs(epochs),
     )
 
 
